@@ -1,0 +1,206 @@
+//! `endpoints:` what is issued to whom. Our own form and OpenUnison's are read alike.
+
+mod distinct;
+mod injection;
+mod issuer;
+mod rules;
+
+use std::fmt;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use sts_core::claims::{SubjectForm, TokenTemplate};
+use sts_core::ident::{Audience, EndpointName};
+pub use sts_core::keys::Algorithm as SigningAlgorithm;
+use sts_core::policy::Policy;
+use sts_core::time::Lifetime;
+
+use crate::problem::Place;
+use crate::reader::{Section, parse_duration};
+use crate::server::ServiceUrl;
+
+pub(crate) use distinct::check_distinct;
+pub use injection::{AnnotationShape, Injection};
+
+/// One endpoint: its own path, issuer, key, rules.
+#[derive(Debug)]
+pub struct Endpoint {
+    /// The name that audit lines, metrics and files carry.
+    pub name: EndpointName,
+    /// Where its routes begin.
+    pub path: EndpointPath,
+    /// The audience a pod's token must have to be exchanged here, and no other.
+    pub token_audience: Audience,
+    /// What issued tokens have in common.
+    pub template: TokenTemplate,
+    /// The key that signs them.
+    pub key: KeySource,
+    /// How it is known that a subject is alive.
+    pub verification: Verification,
+    /// Who may have a token.
+    pub policy: Policy,
+    /// How pods ask for it; `None` for an endpoint that no pod is changed for.
+    pub injection: Option<Injection>,
+    /// Where it stands in the file.
+    pub place: Place,
+}
+
+/// Where an endpoint's routes begin: `/` alone, or segments of letters, digits, `-`, `_`, `.`, without a slash at the end.
+#[derive(Clone, Debug, Eq, Hash, PartialEq)]
+pub struct EndpointPath(String);
+
+impl EndpointPath {
+    fn parse(text: &str) -> Result<Self, &'static str> {
+        let segment = |segment: &str| {
+            let inner =
+                |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_' | b'.');
+            !segment.is_empty() && !segment.starts_with('.') && segment.bytes().all(inner)
+        };
+        if text == "/" {
+            return Ok(Self(String::new()));
+        }
+        match text.strip_prefix('/') {
+            Some(rest) if rest.split('/').all(segment) => Ok(Self(text.to_owned())),
+            Some(_) | None => Err(
+                "is no path such as /aws: letters, digits, `-`, `_` and `.`, no slash at the end",
+            ),
+        }
+    }
+
+    /// The prefix of the endpoint's routes: empty for `/`.
+    pub fn prefix(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Display for EndpointPath {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(if self.0.is_empty() { "/" } else { &self.0 })
+    }
+}
+
+/// Where an endpoint's private key is.
+#[derive(Clone, Debug, Eq, Hash, PartialEq)]
+pub enum KeySource {
+    /// A PEM file.
+    File {
+        /// The file.
+        path: PathBuf,
+        /// What it signs with.
+        algorithm: SigningAlgorithm,
+        /// Whether to make the key if the file is absent.
+        create: bool,
+    },
+    /// A Secret in our namespace; filled at first start if it is empty.
+    Secret {
+        /// The Secret's name.
+        name: String,
+        /// What the key signs with.
+        algorithm: SigningAlgorithm,
+    },
+}
+
+/// How it is known that the subject of a token is alive.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Verification {
+    /// By nothing but the token: for issuers whose API server cannot be asked.
+    Jwks,
+    /// By a TokenReview.
+    TokenReview,
+}
+
+impl Verification {
+    fn parse(text: &str) -> Result<Self, &'static str> {
+        match text {
+            "jwks" => Ok(Self::Jwks),
+            "tokenReview" => Ok(Self::TokenReview),
+            _ => Err("is neither tokenReview nor jwks"),
+        }
+    }
+}
+
+impl Endpoint {
+    pub(crate) fn read(mut section: Section<'_>, url: Option<&ServiceUrl>) -> Option<Self> {
+        let place = section.place().clone();
+        let name = section.required("name", EndpointName::parse);
+        let path = section.required("path", EndpointPath::parse);
+        let audience = section.required("audience", Audience::parse);
+        let issuer = issuer::read(&mut section);
+        let default_subject = issuer
+            .as_ref()
+            .map_or(SubjectForm::ServiceAccount, |issuer| issuer.subject);
+        let subject = section.or("subject", parse_subject, default_subject);
+        let lifetime = section.or("lifetime", parse_lifetime, Lifetime::new(DEFAULT_LIFETIME)?);
+        let verification = section.or(
+            "verification",
+            Verification::parse,
+            Verification::TokenReview,
+        );
+        let token_audience = read_token_audience(&mut section, url, path.as_ref());
+        let policy = rules::read(&mut section);
+        let injection = injection::read(&mut section);
+        refuse_later_keys(&mut section);
+        section.finish()?;
+        let issuer = issuer?;
+        Some(Self {
+            name: name?,
+            path: path?,
+            token_audience: token_audience?,
+            template: TokenTemplate {
+                issuer: issuer.issuer,
+                audience: audience?,
+                lifetime: lifetime?,
+                subject: subject?,
+            },
+            key: issuer.key,
+            verification: verification?,
+            policy: policy?,
+            injection: injection?,
+            place,
+        })
+    }
+}
+
+/// OpenUnison's fixed lifetime.
+const DEFAULT_LIFETIME: Duration = Duration::from_secs(900);
+
+fn parse_subject(text: &str) -> Result<SubjectForm, &'static str> {
+    match text {
+        "openunison" => Ok(SubjectForm::OpenUnison),
+        "serviceAccount" => Ok(SubjectForm::ServiceAccount),
+        _ => Err("is neither serviceAccount nor openunison"),
+    }
+}
+
+fn parse_lifetime(text: &str) -> Result<Lifetime, String> {
+    Lifetime::new(parse_duration(text)?).ok_or_else(|| format!("{text} is not between 1m and 24h"))
+}
+
+/// The endpoint's own token audience, by default its address: one audience for several endpoints would let a token for one be used
+/// at another.
+fn read_token_audience(
+    section: &mut Section<'_>,
+    url: Option<&ServiceUrl>,
+    path: Option<&EndpointPath>,
+) -> Option<Audience> {
+    if section.has("tokenAudience") {
+        return section.optional("tokenAudience", Audience::parse);
+    }
+    section.pass_over("tokenAudience");
+    let (url, path) = (url?, path?);
+    Audience::parse(&format!("{url}{}", path.prefix())).ok()
+}
+
+/// Keys of OpenUnison that change what a token says, and that we do not know yet: better refused than ignored.
+fn refuse_later_keys(section: &mut Section<'_>) {
+    // Discovery and JWKS are always served under the endpoint's path, so that both values mean the same.
+    section.pass_over("host_in_openunison");
+    if section.has("additionalAttributes") {
+        let place = section.place_of("additionalAttributes");
+        section.pass_over("additionalAttributes");
+        section.error(
+            place,
+            "is not supported: tokens carry cluster, namespace, saname and kubernetes.io",
+        );
+    }
+}

@@ -1,0 +1,140 @@
+//! `injector:` how the webhook serves, and what it injects.
+
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use crate::reader::{Section, parse_duration};
+use crate::server::{ServingTls, parse_address, parse_object_name};
+
+/// How `injector` serves, and what it injects.
+#[derive(Debug)]
+pub struct InjectorConfig {
+    /// `/mutate`, HTTPS.
+    pub listen: SocketAddr,
+    /// `/livez`, `/readyz`, `/metrics`, plain HTTP.
+    pub admin_listen: SocketAddr,
+    /// The serving certificate.
+    pub tls: ServingTls,
+    /// The Service the API server calls; it stands in the serving certificate.
+    pub service: String,
+    /// The MutatingWebhookConfiguration whose `caBundle` the injector keeps.
+    pub webhook_configuration: String,
+    /// The ConfigMap that `sts-server` publishes its CA in.
+    pub server_ca_config_map: String,
+    /// The sidecar.
+    pub sidecar: SidecarConfig,
+}
+
+/// The sidecar that is injected. Nothing of it can be chosen by a pod.
+#[derive(Clone, Debug)]
+pub struct SidecarConfig {
+    /// The image, best by digest.
+    pub image: String,
+    /// `imagePullPolicy`.
+    pub image_pull_policy: String,
+    /// How long the pod's token for the STS is asked for; the kubelet renews it at 80 % of that. At least 10 minutes.
+    pub token_lifetime: Duration,
+    /// How long the application is held back at most until its token is there.
+    pub wait_timeout: Duration,
+    /// `resources` of the container, as Kubernetes has them.
+    pub resources: serde_json::Value,
+}
+
+impl InjectorConfig {
+    pub(crate) fn read(mut section: Section<'_>) -> Option<Self> {
+        let listen = section.or(
+            "listen",
+            parse_address,
+            SocketAddr::from(([0, 0, 0, 0], 8443)),
+        );
+        let admin_listen = section.or(
+            "adminListen",
+            parse_address,
+            SocketAddr::from(([0, 0, 0, 0], 8081)),
+        );
+        let tls = ServingTls::read(&mut section);
+        let service = section.required("service", parse_object_name);
+        let webhook_configuration = section.required("webhookConfiguration", parse_object_name);
+        let server_ca_config_map = section.required("serverCaConfigMap", parse_object_name);
+        let place = section.place_of("sidecar");
+        let sidecar = section.section("sidecar");
+        if sidecar.is_none() {
+            section.error(place, "is missing: it must at least name an `image`");
+        }
+        let sidecar = sidecar.and_then(SidecarConfig::read);
+        section.finish()?;
+        Some(Self {
+            listen: listen?,
+            admin_listen: admin_listen?,
+            tls: tls?,
+            service: service?,
+            webhook_configuration: webhook_configuration?,
+            server_ca_config_map: server_ca_config_map?,
+            sidecar: sidecar?,
+        })
+    }
+}
+
+impl SidecarConfig {
+    fn read(mut section: Section<'_>) -> Option<Self> {
+        let image = section.required("image", parse_image);
+        let policy = section.or(
+            "imagePullPolicy",
+            parse_pull_policy,
+            "IfNotPresent".to_owned(),
+        );
+        let token_lifetime = section.or(
+            "tokenLifetime",
+            parse_token_lifetime,
+            Duration::from_secs(3600),
+        );
+        let wait_timeout = section.or("waitTimeout", parse_wait, Duration::from_secs(10));
+        let resources = section
+            .json("resources")
+            .unwrap_or_else(|| serde_json::json!({}));
+        section.finish()?;
+        Some(Self {
+            image: image?,
+            image_pull_policy: policy?,
+            token_lifetime: token_lifetime?,
+            wait_timeout: wait_timeout?,
+            resources,
+        })
+    }
+}
+
+fn parse_image(text: &str) -> Result<String, &'static str> {
+    if text.is_empty() || !text.bytes().all(|byte| byte.is_ascii_graphic()) {
+        return Err("is no image reference");
+    }
+    Ok(text.to_owned())
+}
+
+fn parse_pull_policy(text: &str) -> Result<String, &'static str> {
+    match text {
+        "Always" | "IfNotPresent" | "Never" => Ok(text.to_owned()),
+        _ => Err("is none of Always, IfNotPresent and Never"),
+    }
+}
+
+/// kube-apiserver issues no projected token for less than ten minutes; ours are refused when issued for more than a day.
+fn parse_token_lifetime(text: &str) -> Result<Duration, String> {
+    let duration = parse_duration(text)?;
+    let allowed = Duration::from_secs(600)..=Duration::from_secs(86_400);
+    if allowed.contains(&duration) {
+        Ok(duration)
+    } else {
+        Err(format!("{text} is not between 10m and 24h"))
+    }
+}
+
+/// A pod cannot be deleted while its hook waits, so the bound stays small.
+fn parse_wait(text: &str) -> Result<Duration, String> {
+    let duration = parse_duration(text)?;
+    let allowed = Duration::from_secs(1)..=Duration::from_secs(60);
+    if allowed.contains(&duration) {
+        Ok(duration)
+    } else {
+        Err(format!("{text} is not between 1s and 60s"))
+    }
+}

@@ -1,0 +1,176 @@
+//! `url:` and `server:`, how the token service is reached and serves.
+
+use std::fmt;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+
+use crate::cluster::{parse_https, parse_path};
+use crate::reader::Section;
+
+/// The address sidecars reach the STS at: https, no path, no trailing slash.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct ServiceUrl(String);
+
+impl ServiceUrl {
+    /// Parses the URL.
+    ///
+    /// # Errors
+    /// A clause that says what to write.
+    pub fn parse(text: &str) -> Result<Self, &'static str> {
+        const PATH: &str =
+            "has a path or a trailing slash: write https://host or https://host:port";
+        let url = parse_https(text)?;
+        let authority = url.strip_prefix("https://").ok_or(PATH)?;
+        if authority.contains('/') {
+            Err(PATH)
+        } else {
+            Ok(Self(url))
+        }
+    }
+
+    /// The URL as text.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+
+    /// The host alone, as it must stand in the serving certificate.
+    pub fn host(&self) -> String {
+        let host = url::Url::parse(&self.0)
+            .ok()
+            .and_then(|url| url.host_str().map(str::to_owned));
+        host.unwrap_or_default()
+    }
+}
+
+impl fmt::Display for ServiceUrl {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+/// How `sts-server` serves.
+#[derive(Debug)]
+pub struct ServerConfig {
+    /// Tokens and issuer documents, HTTPS.
+    pub listen: SocketAddr,
+    /// `/livez`, `/readyz`, `/metrics`, plain HTTP.
+    pub admin_listen: SocketAddr,
+    /// The serving certificate.
+    pub tls: ServingTls,
+}
+
+/// Where a serving certificate comes from.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub enum ServingTls {
+    /// Made for this run and held in memory; its CA's certificate is written to a file.
+    Ephemeral {
+        /// The DNS names in it.
+        names: Vec<String>,
+        /// Where the CA's certificate goes, PEM.
+        ca_file: PathBuf,
+    },
+    /// Somebody else's, in files that are read again when they change.
+    Files {
+        /// The certificate chain, PEM.
+        certificate: PathBuf,
+        /// Its private key, PEM.
+        key: PathBuf,
+    },
+    /// Ours, in a Secret that all replicas share.
+    Secret {
+        /// The Secret's name, in our namespace.
+        name: String,
+        /// The ConfigMap in our namespace that the CA's certificate is published in, if any.
+        ca_config_map: Option<String>,
+    },
+}
+
+#[expect(
+    clippy::map_err_ignore,
+    reason = "the standard library's message says less than ours"
+)]
+pub(crate) fn parse_address(text: &str) -> Result<SocketAddr, String> {
+    text.parse()
+        .map_err(|_| format!("{text:?} is no address and port: write 0.0.0.0:8443 or [::]:8443"))
+}
+
+impl ServerConfig {
+    pub(crate) fn read(mut section: Section<'_>) -> Option<Self> {
+        let listen = section.or(
+            "listen",
+            parse_address,
+            SocketAddr::from(([0, 0, 0, 0], 8443)),
+        );
+        let admin_listen = section.or(
+            "adminListen",
+            parse_address,
+            SocketAddr::from(([0, 0, 0, 0], 8081)),
+        );
+        let tls = ServingTls::read(&mut section);
+        section.finish()?;
+        Some(Self {
+            listen: listen?,
+            admin_listen: admin_listen?,
+            tls: tls?,
+        })
+    }
+}
+
+impl ServingTls {
+    /// Reads the key `tls` of a section.
+    pub(crate) fn read(parent: &mut Section<'_>) -> Option<Self> {
+        let place = parent.place_of("tls");
+        let Some(mut section) = parent.section("tls") else {
+            parent.error(place, "is missing: write one of `secret: NAME`, `files: {certificate, key}`, `ephemeral: {names, caFile}`");
+            return None;
+        };
+        let ca_config_map = section.optional("caConfigMap", parse_object_name);
+        let secret = section.optional("secret", parse_object_name);
+        let secret = secret.map(|name| {
+            Some(Self::Secret {
+                name,
+                ca_config_map,
+            })
+        });
+        let files = section.section("files").map(Self::read_files);
+        let ephemeral = section.section("ephemeral").map(Self::read_ephemeral);
+        let mut sources: Vec<_> = [secret, files, ephemeral].into_iter().flatten().collect();
+        let source = if sources.len() == 1 {
+            sources.pop().flatten()
+        } else {
+            None
+        };
+        if source.is_none() {
+            section.error(place, "needs exactly one of `secret: NAME`, `files: {certificate, key}` and `ephemeral: {names, caFile}`");
+        }
+        section.finish()?;
+        source
+    }
+
+    fn read_files(mut section: Section<'_>) -> Option<Self> {
+        let certificate = section.required("certificate", parse_path);
+        let key = section.required("key", parse_path);
+        section.finish()?;
+        Some(Self::Files {
+            certificate: certificate?,
+            key: key?,
+        })
+    }
+
+    fn read_ephemeral(mut section: Section<'_>) -> Option<Self> {
+        let names = section.texts("names");
+        let ca_file = section.required("caFile", parse_path);
+        section.finish()?;
+        Some(Self::Ephemeral {
+            names: names?,
+            ca_file: ca_file?,
+        })
+    }
+}
+
+/// The name of a Secret or ConfigMap: a DNS subdomain, as Kubernetes has it.
+pub(crate) fn parse_object_name(text: &str) -> Result<String, String> {
+    sts_core::ident::PodName::parse(text)
+        .map(|name| name.as_str().to_owned())
+        .map_err(|error| format!("{text:?} {error}"))
+}

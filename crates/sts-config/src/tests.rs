@@ -1,0 +1,232 @@
+use std::time::Duration;
+
+use sts_core::claims::SubjectForm;
+
+use super::*;
+
+/// The values of OpenUnison's documentation, with what the chart adds around them.
+const OPENUNISON: &str = r#"
+url: https://kube-sts-server.kube-sts.svc
+clusters:
+- name: kubernetes
+  jwks: {apiServer: {}}
+endpoints:
+- name: aws
+  audience: sts.aws.com
+  path: /aws
+  azRules:
+  - scope: filter
+    constraint: "(namespace=myns)"
+  issuer:
+    host: "d1dexjaad4ian0.cloudfront.net"
+    keypair: "unison-saml2-rp-sig"
+  injector:
+    label: aws-role
+    token_environment_variable_name: "AWS_WEB_IDENTITY_TOKEN_FILE"
+    label_value_environment_variable_name: "AWS_ROLE_ARN"
+"#;
+
+#[track_caller]
+fn problems(text: &str) -> Vec<String> {
+    match Config::parse(text) {
+        Err(ConfigError::Invalid(problems)) => {
+            assert!(!problems.is_empty(), "refused without a reason");
+            problems.iter().map(ToString::to_string).collect()
+        }
+        Err(error) => panic!("{error}"),
+        Ok(_) => panic!("accepted"),
+    }
+}
+
+#[track_caller]
+fn refuses(edit: (&str, &str), problem: &str) {
+    assert!(OPENUNISON.contains(edit.0), "the edit changes nothing");
+    let problems = problems(&OPENUNISON.replace(edit.0, edit.1));
+    assert!(
+        problems.iter().any(|found| found.contains(problem)),
+        "{problems:#?}"
+    );
+}
+
+#[test]
+fn openunison_endpoints_are_read_unchanged() {
+    let config = Config::parse(OPENUNISON).unwrap();
+    let endpoint = &config.endpoints[0];
+    assert_eq!(
+        endpoint.template.issuer.as_str(),
+        "https://d1dexjaad4ian0.cloudfront.net"
+    );
+    assert_eq!(endpoint.template.audience.as_str(), "sts.aws.com");
+    assert_eq!(endpoint.template.subject, SubjectForm::OpenUnison);
+    assert_eq!(endpoint.template.lifetime.get(), Duration::from_secs(900));
+    assert_eq!(
+        endpoint.token_audience.as_str(),
+        "https://kube-sts-server.kube-sts.svc/aws"
+    );
+    assert_eq!(endpoint.verification, Verification::TokenReview);
+    let key = KeySource::Secret {
+        name: "unison-saml2-rp-sig".to_owned(),
+        algorithm: SigningAlgorithm::Rs256,
+    };
+    assert_eq!(endpoint.key, key);
+    let injection = endpoint.injection.as_ref().unwrap();
+    assert_eq!(injection.label, "aws-role");
+    assert_eq!(injection.annotation, AnnotationShape::AwsRoleArn);
+    assert!(config.warnings.is_empty());
+}
+
+#[test]
+fn samples_can_be_run() {
+    for sample in ["in-cluster.yaml", "standalone.yaml"] {
+        let path = Path::new(env!("CARGO_MANIFEST_DIR"))
+            .join("../../docs/samples")
+            .join(sample);
+        if let Err(error) = Config::load(&path) {
+            panic!("{sample}: {error}");
+        }
+    }
+}
+
+#[test]
+fn all_problems_are_reported_at_once_with_line_and_path() {
+    let text = OPENUNISON
+        .replace("path: /aws", "path: aws/")
+        .replace("audience: sts.aws.com", "audiense: sts.aws.com")
+        .replace("(namespace=myns)", "(namspace=myns)")
+        .replace("label: aws-role", "label: tremolo.io/aws-role");
+    let problems = problems(&text);
+    let has = |text: &str| problems.iter().any(|problem| problem.contains(text));
+    assert!(
+        has("endpoints[0].path (line 9) is no path"),
+        "{problems:#?}"
+    );
+    assert!(
+        has("endpoints[0].audiense (line 8) is unknown here: known are"),
+        "{problems:#?}"
+    );
+    assert!(
+        has("endpoints[0].audience (line 7) is missing"),
+        "{problems:#?}"
+    );
+    assert!(
+        has("azRules[0].constraint (line 12) \"(namspace=myns)\": at character 2: no subject has"),
+        "{problems:#?}"
+    );
+    assert!(
+        has("endpoints[0].injector.label (line 17) is no label name"),
+        "{problems:#?}"
+    );
+}
+
+#[test]
+fn issuers_that_relying_parties_would_not_match_are_refused() {
+    refuses(
+        ("\"d1dexjaad4ian0.cloudfront.net\"", "https://a.example"),
+        "is no host name",
+    );
+    refuses(
+        ("    keypair", "    path: /a/\n    keypair"),
+        "ends with one",
+    );
+    let ours = |issuer: &str| {
+        OPENUNISON.replace(
+            "issuer:\n    host: \"d1dexjaad4ian0.cloudfront.net\"\n    keypair: \"unison-saml2-rp-sig\"",
+            &format!("issuer: {issuer}\n  key: {{secret: k}}"),
+        )
+    };
+    assert!(Config::parse(&ours("https://issuer.example.com/a")).is_ok());
+    for wrong in [
+        "https://a.example/",
+        "http://a.example",
+        "https://a.example:8443",
+        "https://a.example?x=1",
+    ] {
+        assert!(
+            problems(&ours(wrong))[0].contains("endpoints[0].issuer"),
+            "{wrong}"
+        );
+    }
+}
+
+#[test]
+fn rules_that_allow_everybody_must_say_so() {
+    refuses(
+        ("(namespace=myns)", "(namespace=*)"),
+        "write `allowAll: true`",
+    );
+    let none = OPENUNISON.replace(
+        "  azRules:\n  - scope: filter\n    constraint: \"(namespace=myns)\"\n",
+        "",
+    );
+    let config = Config::parse(&none).unwrap();
+    assert!(
+        config.warnings[0]
+            .to_string()
+            .contains("nobody gets a token")
+    );
+    refuses(
+        ("  azRules:", "  allowAll: true\n  azRules:"),
+        "leave one of them out",
+    );
+}
+
+#[test]
+fn scopes_that_need_a_directory_are_refused_with_a_remedy() {
+    refuses(
+        ("scope: filter", "scope: dynamicGroup"),
+        "write `scope: filter`",
+    );
+}
+
+#[test]
+fn endpoints_share_neither_path_nor_key_nor_label() {
+    let second = "- name: two\n  audience: b\n  path: /aws\n  allowAll: true\n  issuer: {host: b.example, keypair: unison-saml2-rp-sig}\n  injector: {label: aws-role, tokenEnv: A, annotationEnv: B}\n";
+    let problems = problems(&format!("{}{second}", OPENUNISON.trim_start()));
+    for shared in ["path", "tokenAudience", "injector.label", "key"] {
+        let found = problems
+            .iter()
+            .any(|problem| problem.starts_with(&format!("endpoints[1].{shared} ")));
+        assert!(found, "{shared}: {problems:#?}");
+    }
+}
+
+#[test]
+fn reviews_need_an_api_server() {
+    let file = "jwks: {file: keys.json}\n  issuer: https://k.example";
+    refuses(("jwks: {apiServer: {}}", file), "cannot be asked");
+    refuses(
+        ("jwks: {apiServer: {}}", "jwks: {file: keys.json}"),
+        "does not say whose it is",
+    );
+    refuses(
+        ("jwks: {apiServer: {}}", "jwks: {apiServer: {}, file: x}"),
+        "needs exactly one",
+    );
+}
+
+#[test]
+fn claims_that_would_be_missing_are_no_silent_loss() {
+    let extra = "  additionalAttributes:\n  - {target: a, type: static, source: b}\n  azRules:";
+    refuses(
+        ("  azRules:", extra),
+        "additionalAttributes (line 10) is not supported",
+    );
+}
+
+#[test]
+fn text_that_is_not_yaml_names_its_line() {
+    let problems = problems("url: x\n  clusters: [");
+    assert!(problems[0].contains("line "), "{problems:?}");
+}
+
+#[test]
+fn lifetimes_have_units_and_bounds() {
+    refuses(
+        ("  azRules:", "  lifetime: 900\n  azRules:"),
+        "write a number and a unit",
+    );
+    refuses(
+        ("  azRules:", "  lifetime: 30s\n  azRules:"),
+        "between 1m and 24h",
+    );
+}
