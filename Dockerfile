@@ -1,0 +1,39 @@
+# syntax=docker/dockerfile:1
+# The three published images, for those who have Docker (the tests make theirs without it):
+#
+#   docker build --target server    -t ghcr.io/tremolosecurity/kube-sts-server:0.1.0 .
+#   docker build --target injector  -t ghcr.io/tremolosecurity/kube-sts-injector:0.1.0 .
+#   docker build --target refresher -t ghcr.io/tremolosecurity/kube-sts-refresher:0.1.0 .
+
+# Alpine's own target is musl, and links statically.
+FROM rust:1.95-alpine AS build
+RUN apk add --no-cache cmake gcc make musl-dev
+WORKDIR /src
+COPY Cargo.toml Cargo.lock ./
+COPY crates crates
+COPY tests tests
+COPY xtask xtask
+RUN --mount=type=cache,target=/usr/local/cargo/registry \
+    --mount=type=cache,target=/src/target \
+    cargo build --locked --profile dist -p sts-server -p injector -p refresher \
+ && mkdir /out \
+ && cp target/dist/sts-server target/dist/injector target/dist/refresher /out/
+
+# Nothing but the program. The uid is a number, so that the kubelet can see that it is not root.
+FROM scratch AS server
+LABEL org.opencontainers.image.title="kube-sts-server" org.opencontainers.image.licenses="Apache-2.0"
+COPY --from=build /out/sts-server /sts-server
+USER 65532:65532
+ENTRYPOINT ["/sts-server"]
+
+FROM scratch AS injector
+LABEL org.opencontainers.image.title="kube-sts-injector" org.opencontainers.image.licenses="Apache-2.0"
+COPY --from=build /out/injector /injector
+USER 65532:65532
+ENTRYPOINT ["/injector"]
+
+FROM scratch AS refresher
+LABEL org.opencontainers.image.title="kube-sts-refresher" org.opencontainers.image.licenses="Apache-2.0"
+COPY --from=build /out/refresher /refresher
+USER 65532:65532
+ENTRYPOINT ["/refresher"]

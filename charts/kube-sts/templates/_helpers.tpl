@@ -1,0 +1,327 @@
+{{- define "kube-sts.name" -}}
+{{- default .Chart.Name .Values.nameOverride | trunc 40 | trimSuffix "-" }}
+{{- end }}
+
+{{/* The start of every object's name. Short enough for the longest ending and for names in certificates. */}}
+{{- define "kube-sts.fullname" -}}
+{{- if .Values.fullnameOverride }}
+{{- .Values.fullnameOverride | trunc 40 | trimSuffix "-" }}
+{{- else if contains (include "kube-sts.name" .) .Release.Name }}
+{{- .Release.Name | trunc 40 | trimSuffix "-" }}
+{{- else }}
+{{- printf "%s-%s" .Release.Name (include "kube-sts.name" .) | trunc 40 | trimSuffix "-" }}
+{{- end }}
+{{- end }}
+
+{{/* Labels of every object. With a component: include "kube-sts.labels" (list . "server") */}}
+{{- define "kube-sts.labels" -}}
+{{- $root := first . -}}
+helm.sh/chart: {{ printf "%s-%s" $root.Chart.Name $root.Chart.Version | replace "+" "_" }}
+app.kubernetes.io/version: {{ $root.Chart.AppVersion | quote }}
+app.kubernetes.io/managed-by: {{ $root.Release.Service }}
+app.kubernetes.io/part-of: kube-sts
+{{ include "kube-sts.selector" . }}
+{{- end }}
+
+{{- define "kube-sts.selector" -}}
+{{- $root := first . -}}
+app.kubernetes.io/name: {{ include "kube-sts.name" $root }}
+app.kubernetes.io/instance: {{ $root.Release.Name }}
+{{- with rest . }}
+app.kubernetes.io/component: {{ first . }}
+{{- end }}
+{{- end }}
+
+{{- define "kube-sts.url" -}}
+{{- default (printf "https://%s-server.%s.svc" (include "kube-sts.fullname" .) .Release.Namespace) .Values.url }}
+{{- end }}
+
+{{- define "kube-sts.clusterName" -}}
+{{- coalesce .Values.clusterName .Values.k8s_cluster_name "kubernetes" }}
+{{- end }}
+
+{{/* include "kube-sts.image" (list . .Values.server.image) */}}
+{{- define "kube-sts.image" -}}
+{{- $root := index . 0 -}}
+{{- $image := index . 1 -}}
+{{- if $image.digest -}}
+{{ $image.repository }}@{{ $image.digest }}
+{{- else -}}
+{{ $image.repository }}:{{ default $root.Chart.AppVersion $image.tag }}
+{{- end }}
+{{- end }}
+
+{{/* The Secret of an endpoint's signing key, in our form or in OpenUnison's. */}}
+{{- define "kube-sts.keySecret" -}}
+{{- if kindIs "map" .issuer -}}{{ .issuer.keypair }}{{- else -}}{{ (default dict .key).secret }}{{- end }}
+{{- end }}
+
+{{/* The names of all signing keys' Secrets, each once, as JSON. */}}
+{{- define "kube-sts.keySecrets" -}}
+{{- $names := list -}}
+{{- range .Values.sts.endpoints }}{{ $names = append $names (include "kube-sts.keySecret" .) }}{{ end -}}
+{{- uniq $names | toJson }}
+{{- end }}
+
+{{/* The endpoints with an injector, as JSON: with none there is nothing to inject, and no injector is installed. */}}
+{{- define "kube-sts.injecting" -}}
+{{- $found := list -}}
+{{- range .Values.sts.endpoints }}{{ if .injector }}{{ $found = append $found . }}{{ end }}{{ end -}}
+{{- $found | toJson }}
+{{- end }}
+
+{{/* Mistakes that the schema cannot see. */}}
+{{- define "kube-sts.validate" -}}
+{{- if not .Values.sts.endpoints }}
+{{- fail "sts.endpoints is empty: write at least one endpoint, that is name, path, audience, issuer and key pair of what pods shall get tokens for. The comment at sts.endpoints in the chart's values.yaml shows one; OpenUnison's sts.endpoints can be used as they are." }}
+{{- end }}
+{{- $fullname := include "kube-sts.fullname" . }}
+{{- $seen := dict }}
+{{- range $at, $endpoint := .Values.sts.endpoints }}
+{{- range $what, $value := dict "name" .name "path" .path "injector.label" (default dict .injector).label }}
+{{- if $value }}
+{{- $mark := printf "%s=%s" $what $value }}
+{{- if hasKey $seen $mark }}
+{{- fail (printf "sts.endpoints[%d]: %s %q is taken by sts.endpoints[%d]; give each endpoint its own." $at $what $value (get $seen $mark | int)) }}
+{{- end }}
+{{- $_ := set $seen $mark $at }}
+{{- end }}
+{{- end }}
+{{- $key := include "kube-sts.keySecret" . }}
+{{- if has $key (list (printf "%s-server-tls" $fullname) (printf "%s-injector-tls" $fullname)) }}
+{{- fail (printf "sts.endpoints[%d]: the key pair cannot be named %q, which is the Secret of a serving certificate; take another name." $at $key) }}
+{{- end }}
+{{- end }}
+{{- end }}
+
+{{/* The configuration file of both programs. */}}
+{{- define "kube-sts.config" -}}
+{{- $fullname := include "kube-sts.fullname" . -}}
+url: {{ include "kube-sts.url" . | quote }}
+
+clusters:
+- name: {{ include "kube-sts.clusterName" . | quote }}
+  jwks:
+    apiServer: {}
+
+endpoints:
+{{ toYaml .Values.sts.endpoints }}
+
+server:
+  listen: "0.0.0.0:8443"
+  adminListen: "0.0.0.0:8081"
+  tls:
+    secret: {{ $fullname }}-server-tls
+    caConfigMap: {{ $fullname }}-server-ca
+
+injector:
+  listen: "0.0.0.0:8443"
+  adminListen: "0.0.0.0:8081"
+  tls:
+    secret: {{ $fullname }}-injector-tls
+  service: {{ $fullname }}-injector
+  webhookConfiguration: {{ $fullname }}
+  serverCaConfigMap: {{ $fullname }}-server-ca
+  sidecar:
+    image: {{ include "kube-sts.image" (list . .Values.refresher.image) | quote }}
+    imagePullPolicy: {{ .Values.refresher.image.pullPolicy }}
+    tokenLifetime: {{ .Values.refresher.tokenLifetime }}
+    waitTimeout: {{ .Values.refresher.waitTimeout }}
+    resources:
+      {{- toYaml .Values.refresher.resources | nindent 6 }}
+{{- end }}
+
+{{/* What the container of every pod of ours may do: nothing but run. No uid: the image has one, and OpenShift gives its own. */}}
+{{- define "kube-sts.containerSecurityContext" -}}
+allowPrivilegeEscalation: false
+readOnlyRootFilesystem: true
+capabilities:
+  drop: [ALL]
+{{- end }}
+
+{{- define "kube-sts.podSecurityContext" -}}
+runAsNonRoot: true
+seccompProfile:
+  type: RuntimeDefault
+{{- end }}
+
+{{/* One Deployment: include "kube-sts.deployment" (list . "server" .Values.server). The two differ in name and values alone. */}}
+{{- define "kube-sts.deployment" -}}
+{{- $root := index . 0 -}}
+{{- $component := index . 1 -}}
+{{- $values := index . 2 -}}
+{{- $name := printf "%s-%s" (include "kube-sts.fullname" $root) $component -}}
+{{- $of := list $root $component -}}
+apiVersion: apps/v1
+kind: Deployment
+metadata:
+  name: {{ $name }}
+  namespace: {{ $root.Release.Namespace }}
+  labels:
+    {{- include "kube-sts.labels" $of | nindent 4 }}
+spec:
+  replicas: {{ $values.replicas }}
+  revisionHistoryLimit: 3
+  strategy:
+    type: RollingUpdate
+    rollingUpdate:
+      maxUnavailable: 0
+      maxSurge: 1
+  selector:
+    matchLabels:
+      {{- include "kube-sts.selector" $of | nindent 6 }}
+  template:
+    metadata:
+      labels:
+        {{- include "kube-sts.labels" $of | nindent 8 }}
+      annotations:
+        # The programs read their configuration once: a change rolls the pods.
+        checksum/config: {{ include "kube-sts.config" $root | sha256sum }}
+        {{- with $root.Values.podAnnotations }}
+        {{- toYaml . | nindent 8 }}
+        {{- end }}
+    spec:
+      serviceAccountName: {{ $name }}
+      automountServiceAccountToken: false
+      enableServiceLinks: false
+      terminationGracePeriodSeconds: 30
+      {{- with $values.priorityClassName }}
+      priorityClassName: {{ . }}
+      {{- end }}
+      {{- with $root.Values.imagePullSecrets }}
+      imagePullSecrets:
+        {{- toYaml . | nindent 8 }}
+      {{- end }}
+      securityContext:
+        {{- include "kube-sts.podSecurityContext" $root | nindent 8 }}
+      containers:
+      - name: {{ $component }}
+        image: {{ include "kube-sts.image" (list $root $values.image) | quote }}
+        imagePullPolicy: {{ $values.image.pullPolicy }}
+        args: [--config, /etc/kube-sts/config.yaml]
+        env:
+        - name: POD_NAMESPACE
+          valueFrom:
+            fieldRef:
+              fieldPath: metadata.namespace
+        ports:
+        - name: https
+          containerPort: 8443
+        - name: admin
+          containerPort: 8081
+        readinessProbe:
+          httpGet:
+            path: /readyz
+            port: admin
+          periodSeconds: 1
+          timeoutSeconds: 2
+          failureThreshold: 3
+        livenessProbe:
+          httpGet:
+            path: /livez
+            port: admin
+          periodSeconds: 10
+          timeoutSeconds: 5
+          failureThreshold: 3
+        resources:
+          {{- toYaml $values.resources | nindent 10 }}
+        securityContext:
+          {{- include "kube-sts.containerSecurityContext" $root | nindent 10 }}
+        volumeMounts:
+        - name: config
+          mountPath: /etc/kube-sts
+          readOnly: true
+        - name: api-access
+          mountPath: /var/run/secrets/kubernetes.io/serviceaccount
+          readOnly: true
+      volumes:
+      - name: config
+        configMap:
+          name: {{ include "kube-sts.fullname" $root }}-config
+      - name: api-access
+        projected:
+          sources:
+          - serviceAccountToken:
+              path: token
+              expirationSeconds: 3600
+          - configMap:
+              name: kube-root-ca.crt
+              items:
+              - key: ca.crt
+                path: ca.crt
+          - downwardAPI:
+              items:
+              - path: namespace
+                fieldRef:
+                  fieldPath: metadata.namespace
+      topologySpreadConstraints:
+      - maxSkew: 1
+        topologyKey: kubernetes.io/hostname
+        whenUnsatisfiable: ScheduleAnyway
+        labelSelector:
+          matchLabels:
+            {{- include "kube-sts.selector" $of | nindent 12 }}
+        matchLabelKeys: [pod-template-hash]
+      {{- with $root.Values.nodeSelector }}
+      nodeSelector:
+        {{- toYaml . | nindent 8 }}
+      {{- end }}
+      {{- with $root.Values.tolerations }}
+      tolerations:
+        {{- toYaml . | nindent 8 }}
+      {{- end }}
+      {{- with $root.Values.affinity }}
+      affinity:
+        {{- toYaml . | nindent 8 }}
+      {{- end }}
+{{- end }}
+
+{{/* What stands around a Deployment: its ServiceAccount, its Service, its disruption budget. Arguments as above. */}}
+{{- define "kube-sts.around" -}}
+{{- $root := index . 0 -}}
+{{- $component := index . 1 -}}
+{{- $values := index . 2 -}}
+{{- $name := printf "%s-%s" (include "kube-sts.fullname" $root) $component -}}
+{{- $of := list $root $component -}}
+apiVersion: v1
+kind: ServiceAccount
+metadata:
+  name: {{ $name }}
+  namespace: {{ $root.Release.Namespace }}
+  labels:
+    {{- include "kube-sts.labels" $of | nindent 4 }}
+automountServiceAccountToken: false
+---
+apiVersion: v1
+kind: Service
+metadata:
+  name: {{ $name }}
+  namespace: {{ $root.Release.Namespace }}
+  labels:
+    {{- include "kube-sts.labels" $of | nindent 4 }}
+spec:
+  type: ClusterIP
+  selector:
+    {{- include "kube-sts.selector" $of | nindent 4 }}
+  ports:
+  - name: https
+    port: 443
+    targetPort: https
+    protocol: TCP
+{{- if gt (int $values.replicas) 1 }}
+---
+apiVersion: policy/v1
+kind: PodDisruptionBudget
+metadata:
+  name: {{ $name }}
+  namespace: {{ $root.Release.Namespace }}
+  labels:
+    {{- include "kube-sts.labels" $of | nindent 4 }}
+spec:
+  minAvailable: 1
+  unhealthyPodEvictionPolicy: AlwaysAllow
+  selector:
+    matchLabels:
+      {{- include "kube-sts.selector" $of | nindent 6 }}
+{{- end }}
+{{- end }}
