@@ -1,1 +1,21 @@
-//! (being written)
+//! The token service: it takes a pod's ServiceAccount token and gives one of the endpoint's own issuer, or says why not.
+//!
+//! It decides nothing: `sts-core` does. What is here carries bytes in and out, fetches what the decision needs, and writes down what
+//! was decided. Follow a request from [`endpoint`] to `exchange`; `error` is the one place where a refusal becomes an HTTP status.
+
+mod app;
+mod audit;
+mod ca_config_map;
+mod endpoint;
+mod error;
+mod exchange;
+mod extract;
+mod key_source;
+mod metrics;
+mod review;
+mod routes;
+mod run;
+mod signing_keys;
+
+pub use key_source::FetchError;
+pub use run::{RunError, run};

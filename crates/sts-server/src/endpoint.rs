@@ -1,0 +1,54 @@
+//! The handlers of an endpoint's routes. Each one takes a request apart, reads the clock once, calls one function and encodes what it says.
+
+mod documents;
+mod token;
+
+use std::sync::Arc;
+
+use arc_swap::ArcSwapOption;
+use axum::Router;
+use axum::routing::{get, post};
+use sts_config::Verification;
+use sts_core::claims::TokenTemplate;
+use sts_core::ident::{Audience, EndpointName};
+use sts_core::policy::Policy;
+use sts_core::sign::SigningKey;
+
+use crate::key_source::KeySources;
+use crate::metrics::Metrics;
+use crate::review::Reviewer;
+use crate::routes::{ROUTES, Route};
+
+/// What the handlers of one endpoint share.
+pub(crate) struct EndpointState {
+    pub(crate) name: EndpointName,
+    pub(crate) token_audience: Audience,
+    pub(crate) template: TokenTemplate,
+    pub(crate) policy: Policy,
+    pub(crate) verification: Verification,
+    /// `None` until it was read or made; until then the endpoint answers 503.
+    pub(crate) key: Arc<ArcSwapOption<SigningKey>>,
+    pub(crate) keys: Arc<KeySources>,
+    /// `None` in a server without an API server, whose endpoints are all `verification: jwks`.
+    pub(crate) reviewer: Option<Reviewer>,
+    pub(crate) metrics: Metrics,
+}
+
+/// The routes of one endpoint.
+pub(crate) fn router(prefix: &str, state: &Arc<EndpointState>) -> Router {
+    ROUTES
+        .iter()
+        .fold(Router::new(), |router, (suffix, route)| {
+            let methods = match route {
+                Route::Discovery => get(documents::discovery),
+                Route::IssuerDocs => get(documents::issuer_docs),
+                Route::Jwks => get(documents::jwks),
+                Route::OpenUnisonToken => get(token::openunison),
+                Route::Token => post(token::exchange),
+            };
+            router.route(
+                &format!("{prefix}{suffix}"),
+                methods.with_state(Arc::clone(state)),
+            )
+        })
+}

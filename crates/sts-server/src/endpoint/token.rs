@@ -1,0 +1,105 @@
+//! The token endpoint in its three forms.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use axum::Json;
+use axum::body::Bytes;
+use axum::extract::rejection::BytesRejection;
+use axum::extract::{ConnectInfo, RawQuery, State};
+use axum::http::{HeaderMap, HeaderValue, header};
+use axum::response::{IntoResponse, Response};
+use sts_api::{OpenUnisonJwt, OpenUnisonToken, TOKEN_TYPE_JWT, TokenResponse};
+use sts_core::exchange::Issued;
+use sts_core::token::RawToken;
+
+use super::EndpointState;
+use crate::error::{self, ExchangeError, Presentation, RequestError};
+use crate::exchange;
+use crate::extract;
+
+/// `POST /token`, `/reissue`: RFC 8693, or JWTReissuer's Bearer header and bare answer.
+pub(super) async fn exchange(
+    State(endpoint): State<Arc<EndpointState>>,
+    ConnectInfo(source): ConnectInfo<SocketAddr>,
+    RawQuery(query): RawQuery,
+    headers: HeaderMap,
+    body: Result<Bytes, BytesRejection>,
+) -> Response {
+    let (presentation, token) = match (query, body) {
+        (Some(_), _) => (Presentation::Form, Err(RequestError::Query)),
+        (None, Err(_)) => (Presentation::Form, Err(RequestError::Body)),
+        (None, Ok(body)) => extract::token(&headers, &body, &endpoint.template.audience),
+    };
+    match issue(&endpoint, token, source).await {
+        Err(error) => error::respond(&error, presentation),
+        Ok(issued) => match presentation {
+            Presentation::Bearer => bare(&issued),
+            Presentation::Form => standard(&issued),
+        },
+    }
+}
+
+/// `GET /token/user`: OpenUnison's form.
+pub(super) async fn openunison(
+    State(endpoint): State<Arc<EndpointState>>,
+    ConnectInfo(source): ConnectInfo<SocketAddr>,
+    RawQuery(query): RawQuery,
+    headers: HeaderMap,
+) -> Response {
+    let token = match query {
+        Some(_) => Err(RequestError::Query),
+        None => extract::bearer(&headers).and_then(|token| token.ok_or(RequestError::NoToken)),
+    };
+    match issue(&endpoint, token, source).await {
+        Err(error) => error::respond(&error, Presentation::Bearer),
+        Ok(issued) => uncached(Json(openunison_body(&issued))),
+    }
+}
+
+async fn issue(
+    endpoint: &EndpointState,
+    token: Result<RawToken, RequestError>,
+    source: SocketAddr,
+) -> Result<Issued, ExchangeError> {
+    exchange::run(endpoint, token, source, svc_runtime::clock::now()).await
+}
+
+fn standard(issued: &Issued) -> Response {
+    uncached(Json(TokenResponse {
+        access_token: issued.token.expose().to_owned(),
+        issued_token_type: TOKEN_TYPE_JWT.to_owned(),
+        token_type: "N_A".to_owned(),
+        expires_in: issued.lifetime_seconds,
+    }))
+}
+
+fn bare(issued: &Issued) -> Response {
+    let content_type = [(
+        header::CONTENT_TYPE,
+        HeaderValue::from_static("application/jwt"),
+    )];
+    uncached((content_type, issued.token.expose().to_owned()))
+}
+
+fn openunison_body(issued: &Issued) -> OpenUnisonToken {
+    let expires = i64::try_from(issued.expires)
+        .ok()
+        .and_then(|at| jiff::Timestamp::from_second(at).ok());
+    OpenUnisonToken {
+        display_name: issued.subject.clone(),
+        token: OpenUnisonJwt {
+            jwt: issued.token.expose().to_owned(),
+            expires: expires.map(|at| at.to_string()).unwrap_or_default(),
+        },
+    }
+}
+
+/// A token belongs to the one who asked for it, never into a cache.
+fn uncached(response: impl IntoResponse) -> Response {
+    let headers = [
+        (header::CACHE_CONTROL, HeaderValue::from_static("no-store")),
+        (header::PRAGMA, HeaderValue::from_static("no-cache")),
+    ];
+    (headers, response).into_response()
+}

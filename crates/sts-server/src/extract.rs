@@ -1,0 +1,107 @@
+//! Takes the one subject token out of a request, and nothing else.
+
+use std::collections::HashMap;
+
+use axum::http::{HeaderMap, header};
+use sts_api::{GRANT_TYPE, TOKEN_TYPE_JWT};
+use sts_core::ident::Audience;
+use sts_core::token::RawToken;
+
+use crate::error::{Presentation, RequestError};
+
+/// The largest body: a token of 8 KiB, escaped, with room to spare.
+pub(crate) const LARGEST_BODY: usize = 16 * 1024;
+
+/// The token of an `Authorization: Bearer` header (RFC 6750, section 2.1): one header, one space, one token.
+pub(crate) fn bearer(headers: &HeaderMap) -> Result<Option<RawToken>, RequestError> {
+    let mut values = headers.get_all(header::AUTHORIZATION).iter();
+    let Some(value) = values.next() else {
+        return Ok(None);
+    };
+    if values.next().is_some() {
+        return Err(RequestError::Authorization);
+    }
+    let text = value.to_str().or(Err(RequestError::Authorization))?;
+    let (scheme, token) = text.split_once(' ').ok_or(RequestError::Authorization)?;
+    let allowed = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_' | b'.');
+    if !scheme.eq_ignore_ascii_case("Bearer") || token.is_empty() || !token.bytes().all(allowed) {
+        return Err(RequestError::Authorization);
+    }
+    Ok(Some(RawToken::new(token.to_owned())))
+}
+
+/// The token of a request to the token endpoint, and how it was presented: JWTReissuer's Bearer header with an empty body, or the form
+/// of RFC 8693.
+pub(crate) fn token(
+    headers: &HeaderMap,
+    body: &[u8],
+    audience: &Audience,
+) -> (Presentation, Result<RawToken, RequestError>) {
+    match bearer(headers) {
+        Err(error) => (Presentation::Bearer, Err(error)),
+        Ok(Some(token)) if body.is_empty() => (Presentation::Bearer, Ok(token)),
+        Ok(Some(_)) => (Presentation::Bearer, Err(RequestError::TwoTokens)),
+        Ok(None) if body.is_empty() => (Presentation::Bearer, Err(RequestError::NoToken)),
+        Ok(None) => (Presentation::Form, form(headers, body, audience)),
+    }
+}
+
+/// RFC 8693, section 2.1. Parameters we do not know are ignored, none may stand twice (RFC 6749, section 3.2).
+fn form(headers: &HeaderMap, body: &[u8], audience: &Audience) -> Result<RawToken, RequestError> {
+    if !is_form(headers) {
+        return Err(RequestError::ContentType);
+    }
+    let mut parameters = HashMap::new();
+    for (name, value) in form_urlencoded::parse(body) {
+        if parameters.insert(name, value).is_some() {
+            return Err(RequestError::DuplicateParameter);
+        }
+    }
+    let given = |name: &str| {
+        parameters
+            .get(name)
+            .map(AsRef::as_ref)
+            .filter(|value: &&str| !value.is_empty())
+    };
+    let required = |name: &str| given(name).ok_or(RequestError::MissingParameter);
+    if required("grant_type")? != GRANT_TYPE {
+        return Err(RequestError::GrantType);
+    }
+    let token = required("subject_token")?;
+    if required("subject_token_type")? != TOKEN_TYPE_JWT {
+        return Err(RequestError::SubjectTokenType);
+    }
+    if given("requested_token_type").is_some_and(|requested| requested != TOKEN_TYPE_JWT) {
+        return Err(RequestError::RequestedTokenType);
+    }
+    if given("actor_token").is_some() || given("actor_token_type").is_some() {
+        return Err(RequestError::ActorToken);
+    }
+    if given("scope").is_some() {
+        return Err(RequestError::Scope);
+    }
+    if given("resource").is_some()
+        || given("audience").is_some_and(|wish| wish != audience.as_str())
+    {
+        return Err(RequestError::Target);
+    }
+    Ok(RawToken::new(token.to_owned()))
+}
+
+/// `application/x-www-form-urlencoded`, with or without the one charset it can have, and not compressed.
+fn is_form(headers: &HeaderMap) -> bool {
+    let mut types = headers.get_all(header::CONTENT_TYPE).iter();
+    let (Some(value), None) = (types.next(), types.next()) else {
+        return false;
+    };
+    let text = value.to_str().unwrap_or_default().to_ascii_lowercase();
+    let plain = matches!(
+        text.split_once(';')
+            .map_or((text.as_str(), ""), |(name, rest)| (
+                name.trim(),
+                rest.trim()
+            )),
+        ("application/x-www-form-urlencoded", "" | "charset=utf-8")
+    );
+    plain && !headers.contains_key(header::CONTENT_ENCODING)
+}

@@ -1,0 +1,295 @@
+//! Puts the server together: configuration → keys and certificates → listeners → ready.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use arc_swap::ArcSwapOption;
+use kube::Client;
+use prometheus_client::registry::Registry;
+use sts_config::{Config, Endpoint, JwksSource, KeySource, ServerConfig, ServingTls};
+use svc_runtime::kube_client::KubeClientError;
+use svc_runtime::tls::{AuthorityError, CertificateError, ManagedSecret, ServingCertificate};
+use svc_runtime::{Limits, Readiness, Shutdown, Tasks, TasksError};
+use thiserror::Error;
+use tokio::net::TcpListener;
+use tokio::sync::watch;
+
+use crate::endpoint::EndpointState;
+use crate::key_source::{FetchError, KeySources};
+use crate::metrics::Metrics;
+use crate::review::Reviewer;
+use crate::{app, ca_config_map, signing_keys};
+
+/// Why the server does not run.
+#[derive(Debug, Error)]
+pub enum RunError {
+    /// A port cannot be bound.
+    #[error("{address} cannot be bound")]
+    Bind {
+        /// The address of the configuration.
+        address: std::net::SocketAddr,
+        /// What the system says.
+        #[source]
+        source: std::io::Error,
+    },
+    /// The CA's certificate cannot be written.
+    #[error("{path} cannot be written")]
+    CaFile {
+        /// The file of the configuration.
+        path: PathBuf,
+        /// What the system says.
+        #[source]
+        source: std::io::Error,
+    },
+    /// The certificate made for this run cannot be used.
+    #[error("certificate cannot be used")]
+    Certificate(#[from] CertificateError),
+    /// No certificate could be made for this run.
+    #[error("no certificate could be made")]
+    Ephemeral(#[from] AuthorityError),
+    /// A key set's source cannot be set up.
+    #[error("key sets cannot be read")]
+    KeySources(#[from] FetchError),
+    /// There is no API server, and the configuration needs one.
+    #[error("no API server can be asked")]
+    Kubernetes(#[from] KubeClientError),
+    /// The configuration has no part `server`.
+    #[error("configuration has no part `server`")]
+    NoServer,
+    /// A task of the running server failed.
+    #[error("server ended")]
+    Tasks(#[from] TasksError),
+}
+
+/// What the parts of a starting server need of each other.
+struct Start {
+    namespace: String,
+    client: Option<Client>,
+    readiness: Readiness,
+    shutdown: Shutdown,
+    tasks: Tasks,
+}
+
+/// Runs the server until SIGTERM; `namespace` holds its own objects.
+///
+/// # Errors
+/// [`RunError`] when it cannot start, or when one of its tasks fails.
+pub async fn run(config: Config, namespace: String) -> Result<(), RunError> {
+    svc_runtime::install_crypto_provider();
+    for warning in &config.warnings {
+        tracing::warn!("configuration: {warning}");
+    }
+    let Config {
+        url,
+        clusters,
+        endpoints,
+        server,
+        injector: _,
+        warnings: _,
+    } = config;
+    let server = server.ok_or(RunError::NoServer)?;
+    let (shutdown, readiness) = (Shutdown::new(), Readiness::new());
+    let tasks = Tasks::new(shutdown.clone()).with_readiness(readiness.clone());
+    let needs_api_server = needs_api_server(&clusters, &endpoints, &server);
+    let client = if needs_api_server {
+        Some(svc_runtime::kube_client(USER_AGENT).await?)
+    } else {
+        None
+    };
+    let start = Start {
+        namespace,
+        client,
+        readiness,
+        shutdown,
+        tasks,
+    };
+
+    let mut registry = Registry::default();
+    let metrics = Metrics::register(&mut registry);
+    let keys = Arc::new(KeySources::new(&clusters, start.client.as_ref())?);
+    follow_key_sets(&start, &keys);
+    let states = start_endpoints(&start, endpoints, &keys, &metrics).await?;
+    let certificate = start_certificate(&start, &server.tls, &url.host())?;
+    serve(&start, &server, certificate, app::router(states), registry).await?;
+    tracing::info!(listen = %server.listen, admin = %server.admin_listen, "serving");
+    start.tasks.run().await.map_err(Into::into)
+}
+
+const USER_AGENT: &str = concat!("kube-sts-server/", env!("CARGO_PKG_VERSION"));
+
+fn needs_api_server(
+    clusters: &[sts_config::Cluster],
+    endpoints: &[Endpoint],
+    server: &ServerConfig,
+) -> bool {
+    clusters
+        .iter()
+        .any(|cluster| cluster.jwks == JwksSource::ApiServer)
+        || endpoints
+            .iter()
+            .any(|endpoint| matches!(endpoint.key, KeySource::Secret { .. }))
+        || matches!(server.tls, ServingTls::Secret { .. })
+}
+
+fn follow_key_sets(start: &Start, keys: &KeySources) {
+    for source in keys.iter() {
+        let condition = start.readiness.condition("key set");
+        start.tasks.spawn(
+            "key set",
+            Arc::clone(source).keep_fresh(condition, start.shutdown.clone()),
+        );
+    }
+}
+
+async fn start_endpoints(
+    start: &Start,
+    endpoints: Vec<Endpoint>,
+    keys: &Arc<KeySources>,
+    metrics: &Metrics,
+) -> Result<Vec<(String, Arc<EndpointState>)>, RunError> {
+    let reviewer = match start.client {
+        Some(_) => Some(Reviewer::new(
+            svc_runtime::kube_request_client(USER_AGENT).await?,
+        )),
+        None => None,
+    };
+    let state = |endpoint: Endpoint| {
+        let Endpoint {
+            name,
+            path,
+            token_audience,
+            template,
+            key,
+            verification,
+            policy,
+            ..
+        } = endpoint;
+        let slot = Arc::new(ArcSwapOption::empty());
+        let loading = signing_keys::load(
+            key,
+            start.client.clone(),
+            start.namespace.clone(),
+            Arc::clone(&slot),
+            start.readiness.condition("signing key"),
+            start.shutdown.clone(),
+        );
+        start.tasks.spawn("signing key", loading);
+        let state = EndpointState {
+            name,
+            token_audience,
+            template,
+            policy,
+            verification,
+            key: slot,
+            keys: Arc::clone(keys),
+            reviewer: reviewer.clone(),
+            metrics: metrics.clone(),
+        };
+        (path.prefix().to_owned(), Arc::new(state))
+    };
+    Ok(endpoints.into_iter().map(state).collect())
+}
+
+fn start_certificate(
+    start: &Start,
+    tls: &ServingTls,
+    host: &str,
+) -> Result<ServingCertificate, RunError> {
+    let certificate = ServingCertificate::empty();
+    let condition = start.readiness.condition("certificate");
+    let shutdown = start.shutdown.clone();
+    match tls {
+        ServingTls::Ephemeral { names, ca_file } => {
+            let (pair, bundle) = svc_runtime::tls::ephemeral(names, svc_runtime::clock::now())?;
+            write_file(ca_file, bundle.as_pem())?;
+            certificate.replace(pair)?;
+            condition.met();
+        }
+        ServingTls::Files {
+            certificate: chain,
+            key,
+        } => {
+            let (chain, key, into) = (chain.clone(), key.clone(), certificate.clone());
+            start.tasks.spawn("certificate", async move {
+                svc_runtime::tls::follow_files(&chain, &key, into, condition, shutdown).await
+            });
+        }
+        ServingTls::Secret {
+            name,
+            ca_config_map,
+        } => {
+            // `run` makes a client whenever this source is configured.
+            let Some(client) = start.client.clone() else {
+                return Err(FetchError::NoApiServer.into());
+            };
+            let (sender, receiver) = watch::channel(None);
+            let managed = ManagedSecret {
+                client: client.clone(),
+                namespace: start.namespace.clone(),
+                name: name.clone(),
+                dns_names: names_of(host),
+            };
+            start.tasks.spawn(
+                "certificate",
+                managed.follow(certificate.clone(), condition, sender, shutdown.clone()),
+            );
+            if let Some(config_map) = ca_config_map.clone() {
+                let publish = ca_config_map::publish(
+                    client,
+                    start.namespace.clone(),
+                    config_map,
+                    receiver,
+                    shutdown,
+                );
+                start.tasks.spawn("CA ConfigMap", publish);
+            }
+        }
+    }
+    Ok(certificate)
+}
+
+/// The URL's host; a Service's name has a longer form too.
+fn names_of(host: &str) -> Vec<String> {
+    let mut names = vec![host.to_owned()];
+    if host.split('.').next_back() == Some("svc") {
+        names.push(format!("{host}.cluster.local"));
+    }
+    names
+}
+
+fn write_file(path: &Path, text: &str) -> Result<(), RunError> {
+    let failed = |source| RunError::CaFile {
+        path: path.to_owned(),
+        source,
+    };
+    if let Some(directory) = path.parent() {
+        std::fs::create_dir_all(directory).map_err(failed)?;
+    }
+    std::fs::write(path, text).map_err(failed)
+}
+
+async fn serve(
+    start: &Start,
+    server: &ServerConfig,
+    certificate: ServingCertificate,
+    router: axum::Router,
+    registry: Registry,
+) -> Result<(), RunError> {
+    let listener = bind(server.listen).await?;
+    let admin = bind(server.admin_listen).await?;
+    let (readiness, shutdown) = (start.readiness.clone(), start.shutdown.clone());
+    let admin = svc_runtime::serve_admin(admin, readiness, Arc::new(registry), shutdown.clone());
+    start.tasks.spawn("admin port", admin);
+    let tls = certificate.server_config();
+    start.tasks.spawn(
+        "server",
+        svc_runtime::serve_tls(listener, tls, router, Limits::default(), shutdown),
+    );
+    Ok(())
+}
+
+async fn bind(address: std::net::SocketAddr) -> Result<TcpListener, RunError> {
+    TcpListener::bind(address)
+        .await
+        .map_err(|source| RunError::Bind { address, source })
+}
