@@ -44,14 +44,20 @@ impl TestKey {
         let pair = EcdsaKeyPair::generate(&ECDSA_P256_SHA256_FIXED_SIGNING).expect("key is made");
         let spki: PublicKeyX509Der<'_> = pair.public_key().as_der().expect("key is encoded");
         let kid = kid(spki.as_ref());
-        Self { pair: Pair::Ec(pair), kid }
+        Self {
+            pair: Pair::Ec(pair),
+            kid,
+        }
     }
 
     fn new_rsa() -> Self {
         let pair = RsaKeyPair::generate(KeySize::Rsa2048).expect("key is made");
         let spki: PublicKeyX509Der<'_> = pair.public_key().as_der().expect("key is encoded");
         let kid = kid(spki.as_ref());
-        Self { pair: Pair::Rsa(pair), kid }
+        Self {
+            pair: Pair::Rsa(pair),
+            kid,
+        }
     }
 
     /// The key's id.
@@ -95,9 +101,11 @@ impl TestKey {
     pub fn sign(&self, message: &[u8]) -> Vec<u8> {
         let random = SystemRandom::new();
         match &self.pair {
-            Pair::Ec(pair) => {
-                pair.sign(&random, message).expect("message is signed").as_ref().to_vec()
-            }
+            Pair::Ec(pair) => pair
+                .sign(&random, message)
+                .expect("message is signed")
+                .as_ref()
+                .to_vec(),
             Pair::Rsa(pair) => {
                 let mut signature = vec![0; pair.public_modulus_len()];
                 pair.sign(&RSA_PKCS1_SHA256, &random, message, &mut signature)

@@ -38,8 +38,13 @@ impl TokenBuilder {
                 "node": {"name": "n1", "uid": "99999999-2222-4333-8444-555555555555"},
             },
         });
-        let Value::Object(claims) = claims else { unreachable_object() };
-        Self { header: Map::new(), claims }
+        let Value::Object(claims) = claims else {
+            unreachable_object()
+        };
+        Self {
+            header: Map::new(),
+            claims,
+        }
     }
 
     /// Sets a header member, over the ones that signing sets.
@@ -72,7 +77,9 @@ impl TokenBuilder {
         {
             members.insert(name.to_owned(), value.into());
         }
-        let Value::Object(claims) = claims else { unreachable_object() };
+        let Value::Object(claims) = claims else {
+            unreachable_object()
+        };
         self.claims = claims;
         self
     }
@@ -99,7 +106,11 @@ impl TokenBuilder {
     /// A compact JWS of any two texts, signed.
     pub fn compact(key: &TestKey, header: &str, payload: &str) -> String {
         let encode = |bytes: &[u8]| URL_SAFE_NO_PAD.encode(bytes);
-        let message = format!("{}.{}", encode(header.as_bytes()), encode(payload.as_bytes()));
+        let message = format!(
+            "{}.{}",
+            encode(header.as_bytes()),
+            encode(payload.as_bytes())
+        );
         let signature = encode(&key.sign(message.as_bytes()));
         format!("{message}.{signature}")
     }

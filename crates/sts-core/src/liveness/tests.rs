@@ -9,8 +9,12 @@ const NOW: u64 = 1_800_000_000;
 
 fn verified() -> VerifiedToken {
     let key = TestKey::rsa();
-    let token = RawToken::new(TokenBuilder::valid(NOW).sign(key)).route().unwrap();
-    let keys = KeySet::parse(TestKey::jwks(&[key]).as_bytes()).unwrap().keys;
+    let token = RawToken::new(TokenBuilder::valid(NOW).sign(key))
+        .route()
+        .unwrap();
+    let keys = KeySet::parse(TestKey::jwks(&[key]).as_bytes())
+        .unwrap()
+        .keys;
     let expectations = Expectations {
         issuer: TokenBuilder::ISSUER.parse().unwrap(),
         audience: audience(),
@@ -39,7 +43,10 @@ fn review() -> Review {
 fn refuses(change: impl FnOnce(&mut Review), expected: LivenessError) {
     let mut review = review();
     change(&mut review);
-    assert_eq!(agree(verified(), &review, &audience()).err(), Some(expected));
+    assert_eq!(
+        agree(verified(), &review, &audience()).err(),
+        Some(expected)
+    );
 }
 
 #[test]
@@ -50,29 +57,56 @@ fn live_001_the_same_subject_twice_is_alive() {
 
 #[test]
 fn live_010_011_audiences_must_be_confirmed() {
-    refuses(|review| review.audiences.clear(), LivenessError::AudienceMismatch);
-    refuses(|review| review.audiences = vec!["other".to_owned()], LivenessError::AudienceMismatch);
+    refuses(
+        |review| review.audiences.clear(),
+        LivenessError::AudienceMismatch,
+    );
+    refuses(
+        |review| review.audiences = vec!["other".to_owned()],
+        LivenessError::AudienceMismatch,
+    );
 }
 
 #[test]
 fn live_012_013_anything_but_a_plain_yes_is_a_no() {
     refuses(|review| review.authenticated = false, LivenessError::Gone);
-    refuses(|review| review.error = Some("x".to_owned()), LivenessError::Gone);
+    refuses(
+        |review| review.error = Some("x".to_owned()),
+        LivenessError::Gone,
+    );
 }
 
 #[test]
 fn live_014_disagreement_is_refused() {
     let other = "22222222-2222-4333-8444-555555555555".to_owned();
     let disagree = |about| LivenessError::Disagree { about };
-    refuses(|review| review.username = Some("system:serviceaccount:team-a:b".to_owned()), disagree("username"));
+    refuses(
+        |review| review.username = Some("system:serviceaccount:team-a:b".to_owned()),
+        disagree("username"),
+    );
     refuses(|review| review.username = None, disagree("username"));
-    refuses(|review| review.uid = Some(other.clone()), disagree("ServiceAccount uid"));
-    refuses(|review| review.pod_name = vec!["p2".to_owned()], disagree("pod name"));
-    refuses(|review| review.pod_uid = vec![other.clone()], disagree("pod uid"));
+    refuses(
+        |review| review.uid = Some(other.clone()),
+        disagree("ServiceAccount uid"),
+    );
+    refuses(
+        |review| review.pod_name = vec!["p2".to_owned()],
+        disagree("pod name"),
+    );
+    refuses(
+        |review| review.pod_uid = vec![other.clone()],
+        disagree("pod uid"),
+    );
 }
 
 #[test]
 fn live_015_a_review_without_the_pod_is_refused() {
-    refuses(|review| review.pod_name.clear(), LivenessError::Disagree { about: "pod name" });
-    refuses(|review| review.pod_uid.clear(), LivenessError::Disagree { about: "pod uid" });
+    refuses(
+        |review| review.pod_name.clear(),
+        LivenessError::Disagree { about: "pod name" },
+    );
+    refuses(
+        |review| review.pod_uid.clear(),
+        LivenessError::Disagree { about: "pod uid" },
+    );
 }

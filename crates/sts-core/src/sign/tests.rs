@@ -12,7 +12,10 @@ focs3+257rn0s2ldbqkLJK2KRiMohYjlrQ==
 #[test]
 fn key_001_kid_is_the_one_kube_apiserver_derives() {
     let key = SigningKey::from_pem(RFC7515_EC, Algorithm::Es256).unwrap();
-    assert_eq!(key.key_id().as_str(), "K9G7DESol8MKeqCZHN442AYv5EHeUNoPRoJTRPYC6Cc");
+    assert_eq!(
+        key.key_id().as_str(),
+        "K9G7DESol8MKeqCZHN442AYv5EHeUNoPRoJTRPYC6Cc"
+    );
 }
 
 #[test]
@@ -41,7 +44,10 @@ fn disc_004_published_keys_have_only_the_members_aws_takes() {
 #[test]
 fn key_004_keys_of_another_kind_are_refused() {
     let (_, rsa) = SigningKey::generate(Algorithm::Rs256).unwrap();
-    assert_eq!(SigningKey::from_pem(&rsa, Algorithm::Es256).err(), Some(KeyError::Rejected));
+    assert_eq!(
+        SigningKey::from_pem(&rsa, Algorithm::Es256).err(),
+        Some(KeyError::Rejected)
+    );
     assert_eq!(
         SigningKey::from_pem(RFC7515_EC, Algorithm::Rs256).err(),
         Some(KeyError::AlgorithmMismatch { algorithm: "RS256" })
@@ -51,7 +57,10 @@ fn key_004_keys_of_another_kind_are_refused() {
 #[test]
 fn key_003_text_without_exactly_one_key_is_refused() {
     for text in ["", "no key", &format!("{RFC7515_EC}{RFC7515_EC}")] {
-        assert_eq!(SigningKey::from_pem(text, Algorithm::Es256).err(), Some(KeyError::NotOneKey));
+        assert_eq!(
+            SigningKey::from_pem(text, Algorithm::Es256).err(),
+            Some(KeyError::NotOneKey)
+        );
     }
 }
 
@@ -59,5 +68,8 @@ fn key_003_text_without_exactly_one_key_is_refused() {
 fn key_006_debug_shows_no_key() {
     let (key, pem) = SigningKey::generate(Algorithm::Es256).unwrap();
     let shown = format!("{key:?}");
-    assert!(pem.lines().all(|line| line.starts_with("---") || !shown.contains(line)));
+    assert!(
+        pem.lines()
+            .all(|line| line.starts_with("---") || !shown.contains(line))
+    );
 }

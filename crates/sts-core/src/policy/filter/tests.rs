@@ -19,7 +19,11 @@ fn attributes(namespace: &str, node: Option<&str>) -> Attributes {
 #[track_caller]
 fn check(filter: &str, namespace: &str, expected: bool) {
     let parsed = Filter::parse(filter).unwrap();
-    assert_eq!(parsed.allows(&attributes(namespace, None)), expected, "{filter} for {namespace}");
+    assert_eq!(
+        parsed.allows(&attributes(namespace, None)),
+        expected,
+        "{filter} for {namespace}"
+    );
 }
 
 #[track_caller]
@@ -49,12 +53,21 @@ fn az_003_004_005_what_is_not_known_allows_nobody() {
 fn az_006_unknown_attributes_are_refused_with_their_place() {
     let error = Filter::parse("(&(namespace=a)(namspace=a))").unwrap_err();
     assert_eq!(error.at, 16);
-    assert!(error.to_string().starts_with("at character 17: no subject has an attribute \"namspace\""));
+    assert!(
+        error
+            .to_string()
+            .starts_with("at character 17: no subject has an attribute \"namspace\"")
+    );
 }
 
 #[test]
 fn az_007_filters_that_match_everybody_are_refused() {
-    for filter in ["(saname=*)", "(|(saname=*)(namespace=a))", "(&(saname=*)(cluster=*))", "(saname=***)"] {
+    for filter in [
+        "(saname=*)",
+        "(|(saname=*)(namespace=a))",
+        "(&(saname=*)(cluster=*))",
+        "(saname=***)",
+    ] {
         assert_eq!(refuses(filter), FilterErrorKind::EverySubject, "{filter}");
     }
     assert!(Filter::parse("(node-name=*)").is_ok());
@@ -84,8 +97,20 @@ fn az_009_escapes_are_literal() {
 #[test]
 fn az_010_malformed_filters_are_refused() {
     for filter in [
-        "", "(namespace=b", "namespace=b", "(&)", "(|)", "(!)", "(=x)", "(namespace=)", "()",
-        "(namespace=a))", "(namespace=a) ", "(namespace=a)(namespace=b)", "(namespace)", "(!(namespace=a)(namespace=b))",
+        "",
+        "(namespace=b",
+        "namespace=b",
+        "(&)",
+        "(|)",
+        "(!)",
+        "(=x)",
+        "(namespace=)",
+        "()",
+        "(namespace=a))",
+        "(namespace=a) ",
+        "(namespace=a)(namespace=b)",
+        "(namespace)",
+        "(!(namespace=a)(namespace=b))",
     ] {
         assert!(Filter::parse(filter).is_err(), "{filter}");
     }
@@ -97,13 +122,25 @@ fn az_011_depth_and_length_are_bounded() {
     assert_eq!(refuses(&deep), FilterErrorKind::TooLarge);
     let nested = format!("{}(namespace=a){}", "(!".repeat(17), ")".repeat(17));
     assert_eq!(refuses(&nested), FilterErrorKind::TooLarge);
-    assert_eq!(refuses(&format!("(namespace={})", "a".repeat(1 << 20))), FilterErrorKind::TooLarge);
+    assert_eq!(
+        refuses(&format!("(namespace={})", "a".repeat(1 << 20))),
+        FilterErrorKind::TooLarge
+    );
 }
 
 #[test]
 fn az_012_other_matches_are_refused() {
-    for filter in ["(namespace~=a)", "(namespace>=a)", "(namespace<=a)", "(namespace:=a)"] {
-        assert_eq!(refuses(filter), FilterErrorKind::UnsupportedMatch, "{filter}");
+    for filter in [
+        "(namespace~=a)",
+        "(namespace>=a)",
+        "(namespace<=a)",
+        "(namespace:=a)",
+    ] {
+        assert_eq!(
+            refuses(filter),
+            FilterErrorKind::UnsupportedMatch,
+            "{filter}"
+        );
     }
 }
 
@@ -148,7 +185,8 @@ fn any_filter() -> impl Strategy<Value = Filter> {
     let leaf = prop_oneof![
         ("[a-z()*\\\\]{1,8}").prop_map(|value| Node::Equal(Attribute::Namespace, value)),
         Just(Node::Present(Attribute::NodeName)),
-        ("[a-z*]{1,4}", "[a-z]{0,4}").prop_map(|(a, b)| Node::Substring(Attribute::Subject, vec![a, b])),
+        ("[a-z*]{1,4}", "[a-z]{0,4}")
+            .prop_map(|(a, b)| Node::Substring(Attribute::Subject, vec![a, b])),
     ];
     let tree = leaf.prop_recursive(4, 24, 3, |inner| {
         prop_oneof![

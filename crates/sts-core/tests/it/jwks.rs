@@ -1,0 +1,97 @@
+//! Key sets that other issuers serve.
+
+use serde_json::{Value, json};
+use sts_core::keys::{KeySet, KeySetError};
+use test_support::TestKey;
+
+fn with(change: impl FnOnce(&mut Value)) -> String {
+    let mut set = json!({"keys": [TestKey::rsa().jwk(), TestKey::other_rsa().jwk()]});
+    change(&mut set["keys"][1]);
+    set.to_string()
+}
+
+#[track_caller]
+fn drops(change: impl FnOnce(&mut Value)) {
+    let parsed = KeySet::parse(with(change).as_bytes()).unwrap();
+    assert_eq!(
+        (parsed.keys.len(), parsed.dropped.len()),
+        (1, 1),
+        "{:?}",
+        parsed.dropped
+    );
+}
+
+#[track_caller]
+fn refuses(document: &str, expected: KeySetError) {
+    assert_eq!(KeySet::parse(document.as_bytes()).err(), Some(expected));
+}
+
+#[test]
+fn jwks_001_sets_with_secrets_are_refused_whole() {
+    refuses(
+        &with(|key| key["d"] = json!("AQAB")),
+        KeySetError::SecretKey,
+    );
+    refuses(
+        &with(|key| *key = json!({"kty": "oct", "kid": "x", "k": "AAAA"})),
+        KeySetError::SecretKey,
+    );
+}
+
+#[test]
+fn jwks_002_one_kid_for_two_keys_is_refused() {
+    let kid = TestKey::rsa().kid().to_owned();
+    let key_id = kid.clone();
+    refuses(
+        &with(|key| key["kid"] = json!(kid)),
+        KeySetError::DuplicateKeyId { key_id },
+    );
+    let twice = json!({"keys": [TestKey::rsa().jwk(), TestKey::rsa().jwk()]});
+    assert_eq!(
+        KeySet::parse(twice.to_string().as_bytes())
+            .unwrap()
+            .keys
+            .len(),
+        1
+    );
+}
+
+#[test]
+fn jwks_003_keys_that_cannot_be_used_are_left_out() {
+    drops(|key| key["use"] = json!("enc"));
+    drops(|key| key["key_ops"] = json!(["sign"]));
+    drops(|key| key["alg"] = json!("RS384"));
+    drops(|key| key["alg"] = json!("ES256"));
+    drops(|key| key["e"] = json!("Aw"));
+    drops(|key| key["n"] = json!("AQAB"));
+    drops(|key| key["kid"] = json!(""));
+    let mut ec = TestKey::ec().jwk();
+    ec["x"] = ec["y"].clone();
+    drops(|key| *key = ec);
+}
+
+#[test]
+fn jwks_006_009_documents_of_another_kind() {
+    refuses(&" ".repeat((1 << 20) + 1), KeySetError::TooLarge);
+    refuses("<html>", KeySetError::Malformed);
+    refuses(r#"{"keys":1}"#, KeySetError::Malformed);
+    refuses(r#"{"keys":[],"keys":[]}"#, KeySetError::Malformed);
+    refuses(r#"{"keys":[]}"#, KeySetError::NoUsableKey);
+    let parsed =
+        KeySet::parse(with(|key| *key = json!({"kty": "AKP", "kid": "m"})).as_bytes()).unwrap();
+    assert_eq!((parsed.keys.len(), parsed.dropped.len()), (1, 0));
+}
+
+#[test]
+fn jwks_008_a_hundred_keys_are_enough() {
+    let key = TestKey::rsa().jwk();
+    let keys: Vec<Value> = (0..200)
+        .map(|at| {
+            let mut key = key.clone();
+            key["kid"] = json!(format!("k{at}"));
+            key
+        })
+        .collect();
+    let parsed = KeySet::parse(json!({"keys": keys}).to_string().as_bytes()).unwrap();
+    assert_eq!((parsed.keys.len(), parsed.dropped.len()), (100, 100));
+}

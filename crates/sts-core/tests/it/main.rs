@@ -1,0 +1,57 @@
+//! The core from outside: tokens in, tokens or refusals out.
+#![expect(missing_docs, reason = "tests")]
+
+mod accept;
+mod issue;
+mod jwks;
+mod reject;
+
+use sts_core::keys::KeySet;
+use sts_core::time::UnixSeconds;
+use sts_core::token::{ParseTokenError, RawToken};
+use sts_core::verify::{Expectations, VerifiedToken, VerifyError, verify};
+use test_support::{TestKey, TokenBuilder};
+
+/// 2027-01-15T08:00:00Z.
+const NOW: u64 = 1_800_000_000;
+
+/// Why a token was refused, at whichever step.
+#[derive(Debug, PartialEq)]
+enum Refused {
+    Parse(ParseTokenError),
+    Verify(VerifyError),
+}
+
+fn at(seconds: u64) -> UnixSeconds {
+    UnixSeconds::new(seconds).unwrap()
+}
+
+fn valid() -> TokenBuilder {
+    TokenBuilder::valid(NOW)
+}
+
+fn expectations() -> Expectations {
+    Expectations {
+        issuer: TokenBuilder::ISSUER.parse().unwrap(),
+        audience: TokenBuilder::AUDIENCE.parse().unwrap(),
+        longest_life: Expectations::LONGEST_LIFE,
+    }
+}
+
+/// The keys of the cluster: one RSA key.
+fn keys() -> KeySet {
+    KeySet::parse(TestKey::jwks(&[TestKey::rsa()]).as_bytes())
+        .unwrap()
+        .keys
+}
+
+fn check_at(token: &str, now: u64) -> Result<VerifiedToken, Refused> {
+    check_with(token, &keys(), now)
+}
+
+fn check_with(token: &str, keys: &KeySet, now: u64) -> Result<VerifiedToken, Refused> {
+    let unverified = RawToken::new(token.to_owned())
+        .route()
+        .map_err(Refused::Parse)?;
+    verify(unverified, keys, &expectations(), at(now)).map_err(Refused::Verify)
+}

@@ -1,0 +1,234 @@
+//! A small CA: pure, it makes certificates and stores nothing.
+
+use std::fmt;
+
+use jiff::{SignedDuration, Timestamp};
+use rcgen::string::Ia5String;
+use rcgen::{
+    BasicConstraints, CertificateParams, DistinguishedName, DnType, ExtendedKeyUsagePurpose, IsCa,
+    Issuer, KeyPair, KeyUsagePurpose, PKCS_ECDSA_P256_SHA256, PublicKeyData, SanType,
+};
+use rustls::pki_types::CertificateDer;
+use thiserror::Error;
+use x509_parser::time::ASN1Time;
+use zeroize::Zeroizing;
+
+use super::pem::{CaBundle, CertificateError, KeyPairPem, parse_x509, validity};
+
+/// A CA's certificate and its key (ECDSA P-256: the cheapest handshakes).
+pub struct Authority {
+    // Invariant: holds the certificate that `issuer` was made of.
+    bundle: CaBundle,
+    not_after: Timestamp,
+    issuer: Issuer<'static, KeyPair>,
+}
+
+impl Authority {
+    /// A new CA with common name `<name> CA`, valid for ten years.
+    ///
+    /// # Errors
+    ///
+    /// [`AuthorityError`] if the library refuses, which it does for no name we know of.
+    pub fn create(name: &str, now: Timestamp) -> Result<Self, AuthorityError> {
+        let key = KeyPair::generate_for(&PKCS_ECDSA_P256_SHA256).map_err(AuthorityError::Key)?;
+        let mut params = params(
+            &format!("{name} CA"),
+            now,
+            saturating_add(now, AUTHORITY_LIFE),
+        )?;
+        // It signs leaves and no further CA (RFC 5280 section 4.2.1.9).
+        params.is_ca = IsCa::Ca(BasicConstraints::Constrained(0));
+        params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
+        let certificate = params.self_signed(&key).map_err(AuthorityError::Sign)?;
+        Self::from_parts(CaBundle::parse(certificate.pem().as_bytes())?, key)
+    }
+
+    /// An existing CA, from the contents of `ca.crt` and `ca.key`. The bundle may hold other CAs too.
+    ///
+    /// # Errors
+    ///
+    /// [`AuthorityError::Key`] for an unusable key, [`AuthorityError::Certificate`] for an unusable bundle and
+    /// [`AuthorityError::KeyNotOfBundle`] if no certificate of the bundle is the key's.
+    pub fn parse(bundle: &[u8], key: &Zeroizing<Vec<u8>>) -> Result<Self, AuthorityError> {
+        let key = std::str::from_utf8(key).map_err(AuthorityError::KeyText)?;
+        let key = KeyPair::from_pem(key).map_err(AuthorityError::Key)?;
+        Self::from_parts(CaBundle::parse(bundle)?, key)
+    }
+
+    /// What clients must trust.
+    pub fn bundle(&self) -> &CaBundle {
+        &self.bundle
+    }
+
+    /// The last second of the CA's own certificate. No leaf outlives it.
+    pub fn not_after(&self) -> Timestamp {
+        self.not_after
+    }
+
+    /// The CA's private key, as PEM. Must not be logged.
+    pub fn expose_key_pem(&self) -> Zeroizing<Vec<u8>> {
+        Zeroizing::new(self.issuer.key().serialize_pem().into_bytes())
+    }
+
+    /// A new key and certificate for a server with these names, valid for 90 days.
+    ///
+    /// # Errors
+    ///
+    /// [`AuthorityError::Name`] for a name that cannot be in a certificate, [`AuthorityError::Expired`] after the CA's own end.
+    pub fn issue(
+        &self,
+        dns_names: &[String],
+        now: Timestamp,
+    ) -> Result<KeyPairPem, AuthorityError> {
+        if now >= self.not_after {
+            return Err(AuthorityError::Expired {
+                not_after: self.not_after,
+                now,
+            });
+        }
+        let first = dns_names.first().ok_or(AuthorityError::NoName)?;
+        let key = KeyPair::generate_for(&PKCS_ECDSA_P256_SHA256).map_err(AuthorityError::Key)?;
+        let not_after = saturating_add(now, LEAF_LIFE).min(self.not_after);
+        // Nobody reads the common name any more, but an empty subject is not read well either. A DNS label fits its 64 characters.
+        let label = first.split('.').next().unwrap_or(first);
+        let mut params = params(label, now, not_after)?;
+        params.subject_alt_names = dns_names
+            .iter()
+            .map(|name| san(name))
+            .collect::<Result<_, _>>()?;
+        params.key_usages = vec![KeyUsagePurpose::DigitalSignature];
+        params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth];
+        params.use_authority_key_identifier_extension = true;
+        let certificate = params
+            .signed_by(&key, &self.issuer)
+            .map_err(AuthorityError::Sign)?;
+        Ok(KeyPairPem::new(
+            certificate.pem(),
+            Zeroizing::new(key.serialize_pem().into_bytes()),
+        ))
+    }
+
+    fn from_parts(bundle: CaBundle, key: KeyPair) -> Result<Self, AuthorityError> {
+        let certificate = find_certificate_of(&bundle, &key)?;
+        let (_, not_after) = validity(&parse_x509(&certificate)?)?;
+        let issuer = Issuer::from_ca_cert_der(&certificate, key).map_err(AuthorityError::Issuer)?;
+        Ok(Self {
+            bundle,
+            not_after,
+            issuer,
+        })
+    }
+}
+
+impl fmt::Debug for Authority {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Authority")
+            .field("not_after", &self.not_after)
+            .finish_non_exhaustive()
+    }
+}
+
+/// Why a CA cannot be made, read or used.
+#[derive(Debug, Error)]
+pub enum AuthorityError {
+    /// The CA's bundle cannot be read.
+    #[error("the CA's certificate is not usable")]
+    Certificate(#[from] CertificateError),
+    /// The CA's key is not text.
+    #[error("the CA's key is not PEM")]
+    KeyText(#[source] std::str::Utf8Error),
+    /// A key cannot be read or made.
+    #[error("the key is not usable")]
+    Key(#[source] rcgen::Error),
+    /// The key belongs to no certificate of the bundle.
+    #[error("the CA's key belongs to none of its certificates")]
+    KeyNotOfBundle,
+    /// The CA's certificate lacks what an issuer needs.
+    #[error("the CA's certificate cannot issue")]
+    Issuer(#[source] rcgen::Error),
+    /// There is no name to issue a certificate for.
+    #[error("no DNS name to issue a certificate for")]
+    NoName,
+    /// A name that cannot stand in a certificate.
+    #[error("{name:?} cannot be a DNS name of a certificate")]
+    Name {
+        /// The name as given.
+        name: String,
+        /// What is wrong with it.
+        source: rcgen::Error,
+    },
+    /// A point in time that X.509 cannot tell.
+    #[error("a time that X.509 cannot tell")]
+    Time(#[source] x509_parser::error::X509Error),
+    /// Signing failed.
+    #[error("the certificate cannot be signed")]
+    Sign(#[source] rcgen::Error),
+    /// The CA's own time is over.
+    #[error("the CA expired at {not_after}; now is {now}")]
+    Expired {
+        /// The CA's last second.
+        not_after: Timestamp,
+        /// When it was to issue.
+        now: Timestamp,
+    },
+}
+
+fn params(
+    common_name: &str,
+    now: Timestamp,
+    not_after: Timestamp,
+) -> Result<CertificateParams, AuthorityError> {
+    let mut params = CertificateParams::default();
+    let date = |timestamp: Timestamp| {
+        let time = ASN1Time::from_timestamp(timestamp.as_second()).map_err(AuthorityError::Time)?;
+        Ok::<_, AuthorityError>(time.to_datetime())
+    };
+    params.not_before = date(saturating_add(now, -BACK_DATE))?;
+    params.not_after = date(not_after)?;
+    params.distinguished_name = DistinguishedName::new();
+    params
+        .distinguished_name
+        .push(DnType::CommonName, common_name);
+    Ok(params)
+}
+
+fn san(name: &str) -> Result<SanType, AuthorityError> {
+    Ia5String::try_from(name)
+        .map(SanType::DnsName)
+        .map_err(|source| AuthorityError::Name {
+            name: name.to_owned(),
+            source,
+        })
+}
+
+fn find_certificate_of(
+    bundle: &CaBundle,
+    key: &KeyPair,
+) -> Result<CertificateDer<'static>, AuthorityError> {
+    let spki = key.subject_public_key_info();
+    for der in bundle.certificates()? {
+        if parse_x509(&der)?.public_key().raw == spki {
+            return Ok(der);
+        }
+    }
+    Err(AuthorityError::KeyNotOfBundle)
+}
+
+fn saturating_add(timestamp: Timestamp, duration: SignedDuration) -> Timestamp {
+    timestamp.checked_add(duration).unwrap_or_else(|_| {
+        if duration.is_negative() {
+            Timestamp::MIN
+        } else {
+            Timestamp::MAX
+        }
+    })
+}
+
+/// Clocks of nodes differ: a certificate must be valid at once where the clock is behind.
+const BACK_DATE: SignedDuration = SignedDuration::from_mins(5);
+const AUTHORITY_LIFE: SignedDuration = SignedDuration::from_hours(24 * 3652);
+/// Renewed after 60 days; the 30 that are left are the time to notice that renewing fails.
+const LEAF_LIFE: SignedDuration = SignedDuration::from_hours(24 * 90);
+
+#[cfg(test)]
+mod tests;

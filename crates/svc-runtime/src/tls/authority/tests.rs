@@ -1,0 +1,207 @@
+use std::sync::Arc;
+
+use jiff::ToSpan;
+use rustls::RootCertStore;
+use rustls::client::WebPkiServerVerifier;
+use rustls::client::danger::ServerCertVerifier;
+use rustls::crypto::aws_lc_rs;
+use rustls::pki_types::pem::PemObject;
+use rustls::pki_types::{ServerName, UnixTime};
+
+use super::*;
+
+const NAMES: [&str; 2] = ["sts.kube-sts.svc", "sts.kube-sts.svc.cluster.local"];
+
+fn names() -> Vec<String> {
+    NAMES.map(str::to_owned).to_vec()
+}
+
+fn noon() -> Timestamp {
+    "2026-03-01T12:00:00Z".parse().unwrap()
+}
+
+/// Judges as a rustls client would that trusts `bundle` alone.
+fn accepts(bundle: &CaBundle, pair: &KeyPairPem, name: &str, at: Timestamp) -> bool {
+    let mut roots = RootCertStore::empty();
+    roots.add_parsable_certificates(bundle.certificates().unwrap());
+    let provider = Arc::new(aws_lc_rs::default_provider());
+    let verifier = WebPkiServerVerifier::builder_with_provider(Arc::new(roots), provider)
+        .build()
+        .unwrap();
+    let leaf = CertificateDer::from_pem_slice(pair.chain_pem()).unwrap();
+    let name = ServerName::try_from(name).unwrap();
+    let since_epoch = at.duration_since(Timestamp::UNIX_EPOCH).try_into().unwrap();
+    let at = UnixTime::since_unix_epoch(since_epoch);
+    verifier
+        .verify_server_cert(&leaf, &[], &name, &[], at)
+        .is_ok()
+}
+
+#[test]
+fn clients_of_the_authority_accept_its_certificate_under_each_name() {
+    let authority = Authority::create("test", noon()).unwrap();
+    let pair = authority.issue(&names(), noon()).unwrap();
+    for name in NAMES {
+        assert!(accepts(authority.bundle(), &pair, name, noon()), "{name}");
+    }
+    assert!(!accepts(
+        authority.bundle(),
+        &pair,
+        "other.kube-sts.svc",
+        noon()
+    ));
+}
+
+#[test]
+fn clients_of_another_authority_do_not() {
+    let pair = Authority::create("test", noon())
+        .unwrap()
+        .issue(&names(), noon())
+        .unwrap();
+    let other = Authority::create("test", noon()).unwrap();
+    assert!(!accepts(other.bundle(), &pair, NAMES[0], noon()));
+}
+
+#[test]
+fn certificate_is_valid_five_minutes_back_and_ninety_days_ahead() {
+    let authority = Authority::create("test", noon()).unwrap();
+    let pair = authority.issue(&names(), noon()).unwrap();
+    let (_, facts) = pair.parse(noon()).unwrap();
+    assert_eq!(facts.not_before, noon() - 5.minutes());
+    assert_eq!(facts.not_after, noon() + (24 * 90).hours());
+    assert_eq!(facts.dns_names, NAMES);
+    assert!(accepts(
+        authority.bundle(),
+        &pair,
+        NAMES[0],
+        noon() - 4.minutes()
+    ));
+    assert!(!accepts(
+        authority.bundle(),
+        &pair,
+        NAMES[0],
+        noon() + (24 * 91).hours()
+    ));
+}
+
+#[test]
+fn renewal_is_due_after_two_thirds_of_the_life() {
+    let pair = Authority::create("test", noon())
+        .unwrap()
+        .issue(&names(), noon())
+        .unwrap();
+    let (_, facts) = pair.parse(noon()).unwrap();
+    let due = facts.renew_at();
+    assert!(
+        due > noon() + (24 * 59).hours() && due < noon() + (24 * 60).hours(),
+        "{due}"
+    );
+}
+
+#[test]
+fn authority_that_is_read_again_issues_for_the_same_clients() {
+    let created = Authority::create("test", noon()).unwrap();
+    let read = Authority::parse(
+        created.bundle().as_pem().as_bytes(),
+        &created.expose_key_pem(),
+    )
+    .unwrap();
+    let pair = read.issue(&names(), noon()).unwrap();
+    assert!(accepts(created.bundle(), &pair, NAMES[0], noon()));
+}
+
+#[test]
+fn authority_is_found_in_a_bundle_of_old_and_new() {
+    let (old, new) = (
+        Authority::create("test", noon()).unwrap(),
+        Authority::create("test", noon()).unwrap(),
+    );
+    let both = format!("{}{}", old.bundle().as_pem(), new.bundle().as_pem());
+    let read = Authority::parse(both.as_bytes(), &new.expose_key_pem()).unwrap();
+    let pair = read.issue(&names(), noon()).unwrap();
+    assert!(accepts(new.bundle(), &pair, NAMES[0], noon()));
+    assert_eq!(read.bundle().as_pem(), both);
+}
+
+#[test]
+fn refuses_a_key_that_is_of_no_certificate_of_the_bundle() {
+    let (one, other) = (
+        Authority::create("test", noon()).unwrap(),
+        Authority::create("test", noon()).unwrap(),
+    );
+    let mixed = Authority::parse(one.bundle().as_pem().as_bytes(), &other.expose_key_pem());
+    assert!(matches!(mixed, Err(AuthorityError::KeyNotOfBundle)));
+}
+
+#[test]
+fn no_certificate_outlives_its_authority() {
+    let authority = Authority::create("test", noon()).unwrap();
+    let late = authority.not_after() - 24.hours();
+    let (_, facts) = authority
+        .issue(&names(), late)
+        .unwrap()
+        .parse(late)
+        .unwrap();
+    assert_eq!(facts.not_after, authority.not_after());
+    let too_late = authority.issue(&names(), authority.not_after());
+    assert!(matches!(too_late, Err(AuthorityError::Expired { .. })));
+}
+
+#[test]
+fn refuses_to_issue_without_a_name() {
+    let authority = Authority::create("test", noon()).unwrap();
+    assert!(matches!(
+        authority.issue(&[], noon()),
+        Err(AuthorityError::NoName)
+    ));
+}
+
+#[test]
+fn pair_is_refused_outside_of_its_time() {
+    let pair = Authority::create("test", noon())
+        .unwrap()
+        .issue(&names(), noon())
+        .unwrap();
+    let early = pair.parse(noon() - 1.hour());
+    assert!(matches!(early, Err(CertificateError::NotYetValid { .. })));
+    let late = pair.parse(noon() + (24 * 91).hours());
+    assert!(matches!(late, Err(CertificateError::Expired { .. })));
+}
+
+#[test]
+fn bundle_never_publishes_a_key() {
+    let authority = Authority::create("test", noon()).unwrap();
+    let mut pem = authority.bundle().as_pem().as_bytes().to_vec();
+    pem.extend_from_slice(&authority.expose_key_pem());
+    assert!(matches!(
+        CaBundle::parse(&pem),
+        Err(CertificateError::NotOnlyCertificates)
+    ));
+}
+
+#[test]
+fn bundle_holds_authorities_only() {
+    let pair = Authority::create("test", noon())
+        .unwrap()
+        .issue(&names(), noon())
+        .unwrap();
+    assert!(matches!(
+        CaBundle::parse(pair.chain_pem()),
+        Err(CertificateError::NotAnAuthority)
+    ));
+    assert!(matches!(
+        CaBundle::parse(b""),
+        Err(CertificateError::NoCertificate)
+    ));
+}
+
+#[test]
+fn debug_shows_no_key() {
+    let authority = Authority::create("test", noon()).unwrap();
+    let pair = authority.issue(&names(), noon()).unwrap();
+    let shown = format!("{authority:?} {pair:?}");
+    assert!(
+        !shown.contains("PRIVATE") && !shown.contains("MII"),
+        "{shown}"
+    );
+}

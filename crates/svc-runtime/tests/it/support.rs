@@ -1,0 +1,130 @@
+//! A server on loopback with a certificate of its own CA, and clients that trust that CA alone.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::Router;
+use axum::extract::ConnectInfo;
+use axum::routing::get;
+use rustls::pki_types::pem::PemObject;
+use rustls::pki_types::{CertificateDer, ServerName};
+use rustls::{ClientConfig, RootCertStore};
+use svc_runtime::tls::{CaBundle, KeyPairPem, ServingCertificate, ephemeral};
+use svc_runtime::{Limits, ServeError, Shutdown, clock, install_crypto_provider, serve_tls};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::task::JoinHandle;
+use tokio_rustls::TlsConnector;
+use tokio_rustls::client::TlsStream;
+
+pub(crate) const NAME: &str = "server.test";
+
+pub(crate) struct Server {
+    pub(crate) address: SocketAddr,
+    pub(crate) certificate: ServingCertificate,
+    pub(crate) ca: CaBundle,
+    pub(crate) shutdown: Shutdown,
+    pub(crate) ended: JoinHandle<Result<(), ServeError>>,
+}
+
+impl Server {
+    pub(crate) async fn start(limits: Limits) -> Self {
+        let (certificate, (pair, ca)) = (ServingCertificate::empty(), fresh_pair());
+        certificate.replace(pair).unwrap();
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let (config, shutdown) = (certificate.server_config(), Shutdown::new());
+        let ended = background(serve_tls(
+            listener,
+            config,
+            router(),
+            limits,
+            shutdown.clone(),
+        ));
+        Self {
+            address,
+            certificate,
+            ca,
+            shutdown,
+            ended,
+        }
+    }
+
+    pub(crate) fn url(&self, path: &str) -> String {
+        format!("https://{NAME}:{}{path}", self.address.port())
+    }
+
+    /// A client that keeps its connections open.
+    pub(crate) fn client(&self) -> reqwest::Client {
+        client(self.address, &self.ca)
+    }
+
+    /// A TLS connection on which a test writes its own bytes.
+    pub(crate) async fn connect(&self, alpn: &[u8]) -> TlsStream<TcpStream> {
+        install_crypto_provider();
+        let mut roots = RootCertStore::empty();
+        roots
+            .add(CertificateDer::from_pem_slice(self.ca.as_pem().as_bytes()).unwrap())
+            .unwrap();
+        let mut config = ClientConfig::builder()
+            .with_root_certificates(roots)
+            .with_no_client_auth();
+        config.alpn_protocols = vec![alpn.to_vec()];
+        let stream = TcpStream::connect(self.address).await.unwrap();
+        let name = ServerName::try_from(NAME).unwrap();
+        TlsConnector::from(Arc::new(config))
+            .connect(name, stream)
+            .await
+            .unwrap()
+    }
+}
+
+pub(crate) fn fresh_pair() -> (KeyPairPem, CaBundle) {
+    ephemeral(&[NAME.to_owned()], clock::now()).unwrap()
+}
+
+pub(crate) fn client(address: SocketAddr, ca: &CaBundle) -> reqwest::Client {
+    install_crypto_provider();
+    let root = reqwest::Certificate::from_pem(ca.as_pem().as_bytes()).unwrap();
+    reqwest::Client::builder()
+        .tls_certs_only([root])
+        .resolve(NAME, address)
+        .no_proxy()
+        .build()
+        .unwrap()
+}
+
+/// Short enough for a test, long enough for a busy machine.
+pub(crate) fn quick() -> Limits {
+    Limits {
+        handshake_timeout: Duration::from_millis(300),
+        header_timeout: Duration::from_millis(300),
+        ..Limits::default()
+    }
+}
+
+pub(crate) fn background<F>(future: F) -> JoinHandle<F::Output>
+where
+    F: Future<Output: Send> + Send + 'static,
+{
+    #[expect(
+        clippy::disallowed_methods,
+        reason = "the test itself stands for the process"
+    )]
+    tokio::task::spawn(future)
+}
+
+fn router() -> Router {
+    Router::new()
+        .route(
+            "/peer",
+            get(async |ConnectInfo(peer): ConnectInfo<SocketAddr>| peer.ip().to_string()),
+        )
+        .route(
+            "/slow",
+            get(async || {
+                tokio::time::sleep(Duration::from_millis(400)).await;
+                "slow"
+            }),
+        )
+}
