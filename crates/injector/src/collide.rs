@@ -1,0 +1,231 @@
+//! What in a pod stands where ours has to go: names, volumes, mounts, variables. We only ever add,
+//! so a collision is a refusal; what is ours already is not a collision.
+
+use std::collections::BTreeMap;
+
+use crate::annotations::AnnotationValue;
+use crate::pod::{ContainerView, EmptyDirView, MountView, SourceView, SpecView, Text, VolumeView};
+use crate::refusal::Refusal;
+use crate::review::{PodName, Shown};
+use crate::settings::{EndpointSettings, Settings};
+use crate::sidecar::{
+    ENDPOINTS_ENV, SIDECAR_NAME, SUBJECT_VOLUME, TOKENS_PATH, TOKENS_VOLUME, endpoints_value,
+};
+
+type Grants<'a> = [(&'a EndpointSettings, AnnotationValue)];
+
+/// Refuses endpoints of one pod that set the same variable.
+pub(crate) fn environment(grants: &Grants<'_>, name: &PodName) -> Result<(), Refusal> {
+    let mut owners: BTreeMap<&str, &str> = BTreeMap::new();
+    for (
+        EndpointSettings {
+            name: endpoint,
+            token_env,
+            annotation_env,
+            ..
+        },
+        _,
+    ) in grants
+    {
+        for variable in [token_env, annotation_env] {
+            if let Some(first) = owners.insert(variable, endpoint) {
+                return Err(Refusal::EnvironmentClash {
+                    pod: name.clone(),
+                    variable: variable.clone(),
+                    first: first.to_owned(),
+                    second: endpoint.clone(),
+                });
+            }
+        }
+    }
+    Ok(())
+}
+
+/// Refuses a pod in which something else has our names or stands at our paths.
+pub(crate) fn pod(
+    settings: &Settings,
+    grants: &Grants<'_>,
+    name: &PodName,
+    spec: &SpecView<'_>,
+) -> Result<(), Refusal> {
+    sidecar(settings, grants, name, spec)?;
+    for volume in spec.volumes.iter().flatten() {
+        own_volume(grants, name, volume)?;
+    }
+    for container in others(spec) {
+        mounts(name, container)?;
+    }
+    Ok(())
+}
+
+/// Whether this is our sidecar, by name; the names of a pod's containers are unique.
+pub(crate) fn is_sidecar(container: &ContainerView<'_>) -> bool {
+    container.name.as_str() == SIDECAR_NAME
+}
+
+/// Whether this mount is the one we add.
+pub(crate) fn is_own_mount(mount: &MountView<'_>) -> bool {
+    let whole = |part: Option<&Text<'_>>| part.is_none_or(|text| text.as_str().is_empty());
+    mount.name.as_str() == TOKENS_VOLUME
+        && mount.mount_path.as_str() == TOKENS_PATH
+        && whole(mount.sub_path.as_ref())
+        && whole(mount.sub_path_expr.as_ref())
+}
+
+/// All containers but our sidecar.
+fn others<'s, 'a>(spec: &'s SpecView<'a>) -> impl Iterator<Item = &'s ContainerView<'a>> {
+    let init = spec
+        .init_containers
+        .iter()
+        .flatten()
+        .filter(|container| !is_sidecar(container));
+    init.chain(spec.containers.iter().flatten())
+}
+
+fn sidecar(
+    settings: &Settings,
+    grants: &Grants<'_>,
+    name: &PodName,
+    spec: &SpecView<'_>,
+) -> Result<(), Refusal> {
+    let taken = || Refusal::ContainerNameTaken {
+        pod: name.clone(),
+        container: SIDECAR_NAME,
+    };
+    if spec.containers.iter().flatten().any(is_sidecar) {
+        return Err(taken());
+    }
+    for container in spec
+        .init_containers
+        .iter()
+        .flatten()
+        .filter(|one| is_sidecar(one))
+    {
+        let image = container.image.as_ref().map(Text::as_str);
+        if image != Some(settings.sidecar.image.as_str()) {
+            return Err(taken());
+        }
+        let served = container
+            .variable(ENDPOINTS_ENV)
+            .and_then(|entry| entry.value.as_ref());
+        let wanted = endpoints_value(grants.iter().map(|(endpoint, _)| *endpoint));
+        if served.map(Text::as_str) != Some(wanted.as_str()) {
+            let pod = name.clone();
+            return Err(Refusal::SidecarOutdated {
+                pod,
+                container: SIDECAR_NAME,
+            });
+        }
+    }
+    Ok(())
+}
+
+fn own_volume(grants: &Grants<'_>, name: &PodName, volume: &VolumeView<'_>) -> Result<(), Refusal> {
+    let (known, is_ours) = match volume.name.as_str() {
+        TOKENS_VOLUME => (TOKENS_VOLUME, is_in_memory(volume.empty_dir.as_ref())),
+        SUBJECT_VOLUME => (SUBJECT_VOLUME, has_subject_tokens(grants, volume)),
+        _ => return Ok(()),
+    };
+    if is_ours {
+        Ok(())
+    } else {
+        Err(Refusal::VolumeNameTaken {
+            pod: name.clone(),
+            volume: known,
+        })
+    }
+}
+
+/// Between two calls the API server fills in defaults, so only what we set is compared.
+fn is_in_memory(volume: Option<&EmptyDirView<'_>>) -> bool {
+    let medium = volume.and_then(|volume| volume.medium.as_ref());
+    medium.is_some_and(|medium| medium.as_str() == "Memory")
+}
+
+fn has_subject_tokens(grants: &Grants<'_>, volume: &VolumeView<'_>) -> bool {
+    let sources = volume
+        .projected
+        .as_ref()
+        .and_then(|projected| projected.sources.as_deref());
+    let sources = sources.unwrap_or_default();
+    sources.len() == grants.len()
+        && grants.iter().all(|(endpoint, _)| {
+            sources
+                .iter()
+                .any(|source| is_subject_token(endpoint, source))
+        })
+}
+
+fn is_subject_token(endpoint: &EndpointSettings, source: &SourceView<'_>) -> bool {
+    source.service_account_token.as_ref().is_some_and(|token| {
+        token.path.as_str() == endpoint.name
+            && token.audience.as_ref().map(Text::as_str) == Some(endpoint.audience.as_str())
+    })
+}
+
+fn mounts(name: &PodName, container: &ContainerView<'_>) -> Result<(), Refusal> {
+    let foreign = container
+        .volume_mounts
+        .iter()
+        .flatten()
+        .any(|mount| !is_own_mount(mount) && overlaps(mount.mount_path.as_str()));
+    if !foreign {
+        return Ok(());
+    }
+    Err(Refusal::MountTaken {
+        pod: name.clone(),
+        container: Shown(container.name.as_str()).to_string(),
+        path: TOKENS_PATH,
+    })
+}
+
+/// Whether `path` is our mount's, above it or under it, however it is spelt.
+fn overlaps(path: &str) -> bool {
+    let theirs = segments(path);
+    let ours = segments(TOKENS_PATH);
+    theirs.iter().zip(&ours).all(|(their, our)| their == our)
+}
+
+fn segments(path: &str) -> Vec<&str> {
+    let mut segments = Vec::new();
+    for segment in path.split('/') {
+        match segment {
+            "" | "." => {}
+            ".." => {
+                segments.pop();
+            }
+            name => segments.push(name),
+        }
+    }
+    segments
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn paths_at_under_and_above_ours_overlap() {
+        for path in [
+            "/",
+            "/var",
+            "/var/run/",
+            "/var/run/secrets",
+            "/var//run/./secrets/sts.tremolo.io",
+            "/var/run/secrets/sts.tremolo.io/tokens",
+            "/var/run/secrets/sts.tremolo.io/tokens/aws",
+            "/tmp/../var/run/secrets/sts.tremolo.io/tokens",
+        ] {
+            assert!(overlaps(path), "{path}");
+        }
+        for path in [
+            "/var/run/secrets/kubernetes.io/serviceaccount",
+            "/var/run/secrets/sts.tremolo.io/tokens2",
+            "/var/run/secrets/sts.tremolo.io/subject",
+            "/var/lib",
+            "/run",
+        ] {
+            assert!(!overlaps(path), "{path}");
+        }
+    }
+}

@@ -1,0 +1,76 @@
+//! The command line of `injector`.
+
+use std::path::PathBuf;
+
+use clap::Parser;
+use sts_config::{Config, ConfigError};
+use svc_runtime::log::LogError;
+use svc_runtime::{LogFormat, Shutdown};
+use thiserror::Error;
+
+use crate::run::{RunError, Runnable, run};
+
+/// Mutating admission webhook: gives labelled pods a sidecar that keeps a token for them.
+#[derive(Debug, Parser)]
+#[command(name = "injector", version)]
+pub struct Command {
+    /// The configuration file, the same as sts-server's
+    #[arg(long, value_name = "FILE")]
+    config: PathBuf,
+    /// Say whether the configuration can be run, with every problem in it, and end
+    #[arg(long)]
+    check_config: bool,
+    /// The namespace of our own objects
+    #[arg(
+        long,
+        value_name = "NAMESPACE",
+        env = "POD_NAMESPACE",
+        default_value = "default"
+    )]
+    namespace: String,
+    /// How log lines are written: json or text
+    #[arg(long, value_name = "FORMAT", default_value = "json")]
+    log_format: LogFormat,
+    /// Which log lines are written, such as info or info,injector=debug
+    #[arg(long, value_name = "FILTER", default_value = "info")]
+    log: String,
+}
+
+/// Why the command fails.
+#[derive(Debug, Error)]
+pub enum CommandError {
+    /// The configuration cannot be used.
+    #[error(transparent)]
+    Config(#[from] ConfigError),
+    /// Logs cannot be written as asked for.
+    #[error(transparent)]
+    Log(#[from] LogError),
+    /// The injector does not run.
+    #[error(transparent)]
+    Run(#[from] RunError),
+}
+
+impl Command {
+    /// Does what the command line says.
+    ///
+    /// # Errors
+    /// [`CommandError`].
+    pub async fn execute(self) -> Result<(), CommandError> {
+        let Self {
+            config,
+            check_config,
+            namespace,
+            log_format,
+            log,
+        } = self;
+        svc_runtime::log::init(log_format, &log)?;
+        let runnable = Runnable::new(Config::load(&config)?)?;
+        if check_config {
+            tracing::info!("configuration can be run");
+            return Ok(());
+        }
+        run(runnable, namespace, Shutdown::new())
+            .await
+            .map_err(Into::into)
+    }
+}

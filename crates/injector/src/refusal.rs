@@ -1,0 +1,178 @@
+//! Why a pod is refused: facts, and the one sentence its author reads.
+
+use crate::annotations::AnnotationProblem;
+use crate::review::PodName;
+use crate::settings::{AnnotationShape, expected};
+
+/// A reason to refuse a pod. Each sentence names the pod, what is wrong, and the remedy; none
+/// repeats a value.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum Refusal {
+    /// The annotation's value is not of the endpoint's shape.
+    #[error(
+        "pod {pod}: annotation {key} {problem}; expected {}: correct the annotation or remove the label {key}",
+        expected(*shape)
+    )]
+    AnnotationInvalid {
+        /// The pod.
+        pod: PodName,
+        /// The annotation's key, which is the label's too.
+        key: String,
+        /// What is wrong.
+        problem: AnnotationProblem,
+        /// What is expected.
+        shape: AnnotationShape,
+    },
+    /// A label asks for a token, but its annotation is missing or empty.
+    #[error(
+        "pod {pod}: label {key} is set, but annotation {key} is missing or empty; expected {}: add the annotation or remove the label",
+        expected(*shape)
+    )]
+    AnnotationMissing {
+        /// The pod.
+        pod: PodName,
+        /// The key of both.
+        key: String,
+        /// What is expected.
+        shape: AnnotationShape,
+    },
+    /// A container has our sidecar's name, but is another.
+    #[error(
+        "pod {pod}: container name {container} belongs to the sidecar that kube-sts adds, and this one is not it: rename or remove the container"
+    )]
+    ContainerNameTaken {
+        /// The pod.
+        pod: PodName,
+        /// The name.
+        container: &'static str,
+    },
+    /// Two endpoints of one pod want the same variable.
+    #[error(
+        "pod {pod}: endpoints {first} and {second} both set the environment variable {variable}: keep the label of one of them"
+    )]
+    EnvironmentClash {
+        /// The pod.
+        pod: PodName,
+        /// The variable.
+        variable: String,
+        /// An endpoint.
+        first: String,
+        /// The other.
+        second: String,
+    },
+    /// The pod shares the node's network, so it cannot be told from the node.
+    #[error(
+        "pod {pod}: hostNetwork pods get no token, they cannot be told from their node: unset spec.hostNetwork or remove the label {key}"
+    )]
+    HostNetwork {
+        /// The pod.
+        pod: PodName,
+        /// The label.
+        key: String,
+    },
+    /// The label's value is neither of the two we know.
+    #[error(
+        "pod {pod}: label {key} has to be \"true\" or \"false\": correct the label or remove it"
+    )]
+    LabelValue {
+        /// The pod.
+        pod: PodName,
+        /// The label.
+        key: String,
+    },
+    /// A container mounts something at, under or above our path.
+    #[error(
+        "pod {pod}: container {container} mounts another volume at, under or above {path}, where the token is mounted: move that mount"
+    )]
+    MountTaken {
+        /// The pod.
+        pod: PodName,
+        /// The container, made printable.
+        container: String,
+        /// Our path.
+        path: &'static str,
+    },
+    /// The certificate of the STS's CA is not published yet.
+    #[error(
+        "pod {pod}: the STS has not published its CA certificate yet: try again in a few seconds"
+    )]
+    ServerCaMissing {
+        /// The pod.
+        pod: PodName,
+    },
+    /// The pod came with our sidecar, made for other endpoints.
+    #[error(
+        "pod {pod}: its container {container} was made for other endpoints than its labels name: remove the container from the manifest, it is added anew"
+    )]
+    SidecarOutdated {
+        /// The pod.
+        pod: PodName,
+        /// The sidecar's name.
+        container: &'static str,
+    },
+    /// A volume has the name of ours, but is another.
+    #[error(
+        "pod {pod}: volume name {volume} belongs to a volume that kube-sts adds, and this one is not it: rename or remove the volume"
+    )]
+    VolumeNameTaken {
+        /// The pod.
+        pod: PodName,
+        /// The name.
+        volume: &'static str,
+    },
+    /// The sidecar has no Windows image.
+    #[error(
+        "pod {pod}: Windows pods get no token, the sidecar runs on Linux only: remove the label {key}"
+    )]
+    Windows {
+        /// The pod.
+        pod: PodName,
+        /// The label.
+        key: String,
+    },
+}
+
+impl Refusal {
+    /// Stable name for metrics, logs and audit annotations.
+    pub fn code(&self) -> &'static str {
+        match self {
+            Self::AnnotationInvalid { .. } => "annotation_invalid",
+            Self::AnnotationMissing { .. } => "annotation_missing",
+            Self::ContainerNameTaken { .. } => "container_name_taken",
+            Self::EnvironmentClash { .. } => "environment_clash",
+            Self::HostNetwork { .. } => "host_network",
+            Self::LabelValue { .. } => "label_value",
+            Self::MountTaken { .. } => "mount_taken",
+            Self::ServerCaMissing { .. } => "server_ca_missing",
+            Self::SidecarOutdated { .. } => "sidecar_outdated",
+            Self::VolumeNameTaken { .. } => "volume_name_taken",
+            Self::Windows { .. } => "windows",
+        }
+    }
+
+    /// Whose turn it is: the pod's author's, or ours.
+    pub fn fault(&self) -> Fault {
+        match self {
+            Self::ServerCaMissing { .. } => Fault::Ours,
+            Self::AnnotationInvalid { .. }
+            | Self::AnnotationMissing { .. }
+            | Self::ContainerNameTaken { .. }
+            | Self::EnvironmentClash { .. }
+            | Self::HostNetwork { .. }
+            | Self::LabelValue { .. }
+            | Self::MountTaken { .. }
+            | Self::SidecarOutdated { .. }
+            | Self::VolumeNameTaken { .. }
+            | Self::Windows { .. } => Fault::Pod,
+        }
+    }
+}
+
+/// Who has to act on a refusal.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Fault {
+    /// We do; the same pod will be taken later.
+    Ours,
+    /// The pod's author.
+    Pod,
+}

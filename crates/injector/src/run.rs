@@ -1,0 +1,230 @@
+//! Puts the injector together: configuration → certificate and CA → listeners → ready.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use kube::{Api, Client};
+use prometheus_client::registry::Registry;
+use sts_config::{Config, InjectorConfig, ServingTls};
+use svc_runtime::kube_client::KubeClientError;
+use svc_runtime::tls::{ManagedSecret, ServingCertificate, follow_files};
+use svc_runtime::{Limits, Readiness, Shutdown, Tasks, TasksError};
+use thiserror::Error;
+use tokio::net::TcpListener;
+use tokio::sync::watch;
+
+use crate::ca_bundle;
+use crate::endpoint::{Webhook, router};
+use crate::metrics::Metrics;
+use crate::server_ca::{self, ServerCa};
+use crate::settings::Settings;
+
+/// Why the injector does not run.
+#[derive(Debug, Error)]
+pub enum RunError {
+    /// A port cannot be bound.
+    #[error("{address} cannot be bound")]
+    Bind {
+        /// The address of the configuration.
+        address: SocketAddr,
+        /// What the system says.
+        #[source]
+        source: std::io::Error,
+    },
+    /// A certificate of this run alone, which no API server would trust.
+    #[error("injector.tls: `ephemeral` is of no use here: write `secret` or `files`")]
+    EphemeralCertificate,
+    /// There is no API server.
+    #[error("no API server can be asked")]
+    Kubernetes(#[from] KubeClientError),
+    /// The configuration has no part `injector`.
+    #[error("configuration has no part `injector`")]
+    NoInjector,
+    /// A task of the running injector failed.
+    #[error("injector ended")]
+    Tasks(#[from] TasksError),
+}
+
+/// A configuration the injector can be run with.
+#[derive(Debug)]
+pub struct Runnable {
+    settings: Settings,
+    injector: InjectorConfig,
+}
+
+impl Runnable {
+    /// Takes what the injector needs.
+    ///
+    /// # Errors
+    /// [`RunError::NoInjector`] and [`RunError::EphemeralCertificate`].
+    pub fn new(config: Config) -> Result<Self, RunError> {
+        for warning in &config.warnings {
+            tracing::warn!("configuration: {warning}");
+        }
+        let Config {
+            url,
+            clusters: _,
+            endpoints,
+            server: _,
+            injector,
+            warnings: _,
+        } = config;
+        let injector = injector.ok_or(RunError::NoInjector)?;
+        if matches!(injector.tls, ServingTls::Ephemeral { .. }) {
+            return Err(RunError::EphemeralCertificate);
+        }
+        let settings = Settings::new(&url, &endpoints, &injector.sidecar);
+        if settings.endpoints.is_empty() {
+            tracing::warn!("configuration: no endpoint has a part `injector`: no pod is changed");
+        }
+        Ok(Self { settings, injector })
+    }
+}
+
+/// Runs the injector until `shutdown` is requested or a signal comes; `namespace` holds its objects.
+///
+/// # Errors
+/// [`RunError`] when it cannot start, or when one of its tasks fails.
+pub async fn run(
+    runnable: Runnable,
+    namespace: String,
+    shutdown: Shutdown,
+) -> Result<(), RunError> {
+    svc_runtime::install_crypto_provider();
+    let Runnable { settings, injector } = runnable;
+    let readiness = Readiness::new();
+    let start = Start {
+        client: svc_runtime::kube_client(USER_AGENT).await?,
+        namespace,
+        tasks: Tasks::new(shutdown.clone()).with_readiness(readiness.clone()),
+        readiness,
+        shutdown,
+    };
+    let mut registry = Registry::default();
+    let metrics = Metrics::register(&mut registry);
+    let server_ca = start.follow_server_ca(&injector);
+    let certificate = start.follow_certificate(&injector)?;
+    let router = router(Webhook {
+        settings,
+        server_ca,
+        metrics,
+    });
+    start
+        .serve(&injector, &certificate, router, registry)
+        .await?;
+    start.tasks.run().await.map_err(Into::into)
+}
+
+/// What the parts of a starting injector share.
+struct Start {
+    client: Client,
+    namespace: String,
+    tasks: Tasks,
+    readiness: Readiness,
+    shutdown: Shutdown,
+}
+
+impl Start {
+    fn follow_server_ca(&self, injector: &InjectorConfig) -> ServerCa {
+        let server_ca = ServerCa::default();
+        let following = server_ca::follow(
+            Api::namespaced(self.client.clone(), &self.namespace),
+            injector.server_ca_config_map.clone(),
+            server_ca.clone(),
+            self.readiness.condition("serverCa"),
+            self.shutdown.clone(),
+        );
+        self.tasks.spawn("serverCa", following);
+        server_ca
+    }
+
+    fn follow_certificate(
+        &self,
+        injector: &InjectorConfig,
+    ) -> Result<ServingCertificate, RunError> {
+        let certificate = ServingCertificate::empty();
+        let condition = self.readiness.condition("tls");
+        let (into, shutdown) = (certificate.clone(), self.shutdown.clone());
+        match &injector.tls {
+            ServingTls::Ephemeral { .. } => return Err(RunError::EphemeralCertificate),
+            // Whoever gives us the files keeps the caBundle too, as cert-manager does.
+            ServingTls::Files {
+                certificate: chain,
+                key,
+            } => {
+                let (chain, key) = (chain.clone(), key.clone());
+                self.tasks.spawn("tls", async move {
+                    follow_files(&chain, &key, into, condition, shutdown).await
+                });
+            }
+            ServingTls::Secret {
+                name,
+                ca_config_map: _,
+            } => {
+                let (sender, receiver) = watch::channel(None);
+                let secret = ManagedSecret {
+                    client: self.client.clone(),
+                    namespace: self.namespace.clone(),
+                    name: name.clone(),
+                    dns_names: dns_names(&injector.service, &self.namespace),
+                };
+                self.tasks
+                    .spawn("tls", secret.follow(into, condition, sender, shutdown));
+                self.keep_ca_bundle(injector, receiver);
+            }
+        }
+        Ok(certificate)
+    }
+
+    fn keep_ca_bundle(
+        &self,
+        injector: &InjectorConfig,
+        ca: watch::Receiver<Option<svc_runtime::tls::CaBundle>>,
+    ) {
+        let keeping = ca_bundle::keep(
+            Api::all(self.client.clone()),
+            injector.webhook_configuration.clone(),
+            ca,
+            self.readiness.condition("caBundle"),
+            self.shutdown.clone(),
+        );
+        self.tasks.spawn("caBundle", keeping);
+    }
+
+    async fn serve(
+        &self,
+        injector: &InjectorConfig,
+        certificate: &ServingCertificate,
+        router: axum::Router,
+        registry: Registry,
+    ) -> Result<(), RunError> {
+        let listener = bind(injector.listen).await?;
+        let admin = bind(injector.admin_listen).await?;
+        let (readiness, shutdown) = (self.readiness.clone(), self.shutdown.clone());
+        let admin =
+            svc_runtime::serve_admin(admin, readiness, Arc::new(registry), shutdown.clone());
+        self.tasks.spawn("admin", admin);
+        let (tls, limits) = (certificate.server_config(), Limits::default());
+        self.tasks.spawn(
+            "webhook",
+            svc_runtime::serve_tls(listener, tls, router, limits, shutdown),
+        );
+        Ok(())
+    }
+}
+
+/// The names by which a Service is called
+/// (<https://kubernetes.io/docs/concepts/services-networking/dns-pod-service/>); the API server
+/// checks for the first.
+fn dns_names(service: &str, namespace: &str) -> Vec<String> {
+    let name = format!("{service}.{namespace}.svc");
+    vec![format!("{name}.cluster.local"), name]
+}
+
+async fn bind(address: SocketAddr) -> Result<TcpListener, RunError> {
+    TcpListener::bind(address)
+        .await
+        .map_err(|source| RunError::Bind { address, source })
+}
+
+const USER_AGENT: &str = concat!("kube-sts-injector/", env!("CARGO_PKG_VERSION"));

@@ -1,0 +1,394 @@
+//! Every refusal, by its variant and by the sentence that its reader gets.
+
+use injector::annotations::AnnotationProblem;
+use injector::decide::{Decision, decide};
+use injector::refusal::{Fault, Refusal};
+use injector::review::{PodName, parse_review};
+use injector::settings::AnnotationShape;
+use serde_json::{Value, json};
+use svc_runtime::tls::CaBundle;
+
+use crate::support::{CA, SIDECAR, TOKENS, ask, fixture, inject, pod_with, review, set, settings};
+
+const KEY: &str = "tremolo.io/aws-role";
+
+fn name() -> PodName {
+    PodName::new("apps", Some("bare"), None)
+}
+
+#[track_caller]
+fn refusal(ca: Option<&CaBundle>, pod: &Value) -> Refusal {
+    let body = serde_json::to_vec(&review(pod)).unwrap();
+    let review = parse_review(&body).unwrap();
+    match decide(&settings(), ca, &review.facts, &review.pod) {
+        Decision::Deny { refusal, .. } => refusal,
+        decision @ (Decision::Inject(_) | Decision::Skip(_)) => panic!("{decision:?}"),
+    }
+}
+
+/// The pod is refused by this variant, and the response says so with these words.
+#[track_caller]
+fn refuses(pod: &Value, expected: &Refusal, words: &[&str]) {
+    assert_eq!(refusal(Some(&CA), pod), *expected);
+    let answered = ask(pod);
+    assert_eq!(answered.response["allowed"], false);
+    assert_eq!(answered.response.get("patch"), None);
+    let status = &answered.response["status"];
+    assert_eq!(
+        (&status["code"], &status["reason"]),
+        (&json!(400), &json!("BadRequest"))
+    );
+    let message = status["message"].as_str().unwrap();
+    for word in words {
+        assert!(message.contains(word), "{word:?} is not in {message:?}");
+    }
+    assert!(
+        !message.ends_with('.') && !message.contains('\n'),
+        "{message}"
+    );
+    assert_eq!(
+        answered.response["auditAnnotations"]["reason"],
+        expected.code()
+    );
+    assert_eq!(answered.outcome.reason, expected.code());
+    assert_eq!(expected.fault(), Fault::Pod);
+}
+
+#[test]
+fn adm_003_label_without_annotation_is_denied() {
+    let missing = pod_with("/metadata/annotations", json!({"other": "x"}));
+    let mut none = fixture("bare");
+    none["metadata"]
+        .as_object_mut()
+        .unwrap()
+        .remove("annotations");
+    let annotation = |text: &str| pod_with("/metadata/annotations", json!({KEY: text}));
+    for pod in [missing, none, annotation(""), annotation(" \t\n")] {
+        let (key, shape) = (KEY.to_owned(), AnnotationShape::AwsRoleArn);
+        let expected = Refusal::AnnotationMissing {
+            pod: name(),
+            key,
+            shape,
+        };
+        let words = [
+            "pod apps/bare",
+            KEY,
+            "arn:aws:iam::<12 digits>:role/<name>",
+            "add the annotation",
+        ];
+        refuses(&pod, &expected, &words);
+    }
+}
+
+#[test]
+fn adm_005_annotation_that_is_no_role_is_denied_without_repeating_it() {
+    for (text, problem) in [
+        (
+            "arn:aws:iam::1234:role/canary".to_owned(),
+            AnnotationProblem::Shape,
+        ),
+        (
+            "arn:aws:iam::123456789012:role/canary$(HOME)".to_owned(),
+            AnnotationProblem::Shape,
+        ),
+        (
+            "canary".repeat(400),
+            AnnotationProblem::TooLong { bytes: 2400 },
+        ),
+    ] {
+        let pod = pod_with("/metadata/annotations", json!({KEY: text}));
+        let (key, shape) = (KEY.to_owned(), AnnotationShape::AwsRoleArn);
+        let expected = Refusal::AnnotationInvalid {
+            pod: name(),
+            key,
+            problem,
+            shape,
+        };
+        refuses(
+            &pod,
+            &expected,
+            &[
+                "pod apps/bare",
+                KEY,
+                "arn:aws:iam::",
+                "correct the annotation",
+            ],
+        );
+        assert!(!ask(&pod).response.to_string().contains("canary"));
+    }
+}
+
+#[test]
+fn adm_005_text_annotation_cannot_read_another_variable() {
+    let mut pod = fixture("two-endpoints");
+    set(
+        &mut pod,
+        "/metadata/annotations/tremolo.io~1vault-role",
+        json!("$(AWS_SECRET)"),
+    );
+    let expected = Refusal::AnnotationInvalid {
+        pod: PodName::new("apps", Some("both"), None),
+        key: "tremolo.io/vault-role".to_owned(),
+        problem: AnnotationProblem::Shape,
+        shape: AnnotationShape::PlainText,
+    };
+    refuses(&pod, &expected, &["tremolo.io/vault-role", "without $"]);
+}
+
+#[test]
+fn adm_014_host_network_is_denied() {
+    let expected = Refusal::HostNetwork {
+        pod: name(),
+        key: KEY.to_owned(),
+    };
+    let pod = pod_with("/spec/hostNetwork", json!(true));
+    refuses(&pod, &expected, &["pod apps/bare", "hostNetwork", KEY]);
+    inject(&pod_with("/spec/hostNetwork", json!(false)));
+    inject(&pod_with("/spec/hostPID", json!(true)));
+}
+
+#[test]
+fn adm_015_windows_is_denied() {
+    for (pointer, value) in [
+        ("/spec/os", json!({"name": "windows"})),
+        ("/spec/nodeSelector", json!({"kubernetes.io/os": "windows"})),
+    ] {
+        let expected = Refusal::Windows {
+            pod: name(),
+            key: KEY.to_owned(),
+        };
+        refuses(
+            &pod_with(pointer, value),
+            &expected,
+            &["pod apps/bare", "Windows", KEY],
+        );
+    }
+    inject(&pod_with("/spec/os", json!({"name": "linux"})));
+}
+
+#[test]
+fn adm_018_foreign_volume_of_our_name_is_denied() {
+    for (volume, value) in [
+        ("sts-tokens", json!({"name": "sts-tokens", "emptyDir": {}})),
+        (
+            "sts-tokens",
+            json!({"name": "sts-tokens", "hostPath": {"path": "/"}}),
+        ),
+        (
+            "sts-subject-tokens",
+            json!({"name": "sts-subject-tokens", "emptyDir": {"medium": "Memory"}}),
+        ),
+        (
+            "sts-subject-tokens",
+            json!({"name": "sts-subject-tokens", "projected": {"sources": [
+            {"serviceAccountToken": {"audience": "other", "path": "aws"}}]}}),
+        ),
+    ] {
+        let expected = Refusal::VolumeNameTaken {
+            pod: name(),
+            volume,
+        };
+        let pod = pod_with("/spec/volumes", json!([value]));
+        refuses(
+            &pod,
+            &expected,
+            &["pod apps/bare", volume, "rename or remove"],
+        );
+    }
+}
+
+#[test]
+fn adm_018_foreign_mount_at_under_or_above_our_path_is_denied() {
+    let under = format!("{TOKENS}/aws");
+    for mount in [
+        json!({"name": "v", "mountPath": TOKENS}),
+        json!({"name": "v", "mountPath": under}),
+        json!({"name": "v", "mountPath": "/var/run/secrets/"}),
+        json!({"name": "sts-tokens", "mountPath": TOKENS, "subPath": "aws"}),
+    ] {
+        let expected = Refusal::MountTaken {
+            pod: name(),
+            container: "app".to_owned(),
+            path: TOKENS,
+        };
+        let pod = pod_with("/spec/containers/0/volumeMounts", json!([mount]));
+        refuses(
+            &pod,
+            &expected,
+            &["pod apps/bare", "container app", TOKENS, "move that mount"],
+        );
+    }
+}
+
+#[test]
+fn adm_019_foreign_container_of_our_name_is_denied() {
+    let foreign = json!([{"name": SIDECAR, "image": "other:1"}]);
+    for pointer in ["/spec/initContainers", "/spec/containers"] {
+        let expected = Refusal::ContainerNameTaken {
+            pod: name(),
+            container: SIDECAR,
+        };
+        let pod = pod_with(pointer, foreign.clone());
+        refuses(
+            &pod,
+            &expected,
+            &["pod apps/bare", SIDECAR, "rename or remove"],
+        );
+    }
+}
+
+#[test]
+fn sidecar_made_for_other_endpoints_is_denied() {
+    let mut pod = inject(&fixture("bare"));
+    set(
+        &mut pod,
+        "/metadata/labels/tremolo.io~1vault-role",
+        json!("true"),
+    );
+    set(
+        &mut pod,
+        "/metadata/annotations/tremolo.io~1vault-role",
+        json!("r"),
+    );
+    let expected = Refusal::SidecarOutdated {
+        pod: name(),
+        container: SIDECAR,
+    };
+    refuses(
+        &pod,
+        &expected,
+        &["pod apps/bare", SIDECAR, "remove the container"],
+    );
+}
+
+#[test]
+fn two_endpoints_that_set_the_same_variable_are_denied() {
+    let mut pod = fixture("bare");
+    set(
+        &mut pod,
+        "/metadata/labels/tremolo.io~1aws2-role",
+        json!("true"),
+    );
+    let role = json!("arn:aws:iam::123456789012:role/x");
+    set(
+        &mut pod,
+        "/metadata/annotations/tremolo.io~1aws2-role",
+        role,
+    );
+    let expected = Refusal::EnvironmentClash {
+        pod: name(),
+        variable: "AWS_WEB_IDENTITY_TOKEN_FILE".to_owned(),
+        first: "aws".to_owned(),
+        second: "aws2".to_owned(),
+    };
+    refuses(
+        &pod,
+        &expected,
+        &[
+            "pod apps/bare",
+            "aws and aws2",
+            "AWS_WEB_IDENTITY_TOKEN_FILE",
+        ],
+    );
+    assert_eq!(ask(&pod).outcome.endpoints, ["aws", "aws2"]);
+}
+
+#[test]
+fn adm_031_messages_name_a_pod_without_a_name_by_its_prefix() {
+    let mut pod = fixture("generate-name");
+    set(&mut pod, "/metadata/annotations", json!({}));
+    let message = refusal(Some(&CA), &pod).to_string();
+    assert!(message.starts_with("pod apps/web-5d4f8-*: "), "{message}");
+}
+
+#[test]
+fn adm_033_label_value_that_is_neither_true_nor_false_is_denied() {
+    for value in ["True", "TRUE", "1", "yes", "", " true"] {
+        let pod = pod_with("/metadata/labels", json!({KEY: value}));
+        let expected = Refusal::LabelValue {
+            pod: name(),
+            key: KEY.to_owned(),
+        };
+        refuses(
+            &pod,
+            &expected,
+            &["pod apps/bare", KEY, "\"true\"", "\"false\""],
+        );
+    }
+}
+
+#[test]
+fn without_the_ca_of_the_sts_the_answer_is_to_try_again() {
+    let refusal = refusal(None, &fixture("bare"));
+    assert_eq!(refusal, Refusal::ServerCaMissing { pod: name() });
+    assert_eq!(refusal.fault(), Fault::Ours);
+    let answered = crate::support::ask_review(None, &review(&fixture("bare"))).unwrap();
+    assert_eq!(answered.response["status"]["code"], 503);
+    let message = answered.response["status"]["message"].as_str().unwrap();
+    assert!(message.contains("try again in a few seconds"), "{message}");
+    let unlabelled = pod_with("/metadata/labels", json!({}));
+    let answered = crate::support::ask_review(None, &review(&unlabelled)).unwrap();
+    assert_eq!(answered.response["allowed"], true);
+}
+
+#[test]
+fn names_in_messages_are_cut_and_printable() {
+    let mut pod = pod_with(
+        "/metadata/name",
+        json!(format!("a\u{1b}[31m\n{}", "x".repeat(100))),
+    );
+    set(&mut pod, "/spec/hostNetwork", json!(true));
+    let message = refusal(Some(&CA), &pod).to_string();
+    assert!(
+        message
+            .chars()
+            .all(|character| matches!(character, ' '..='~')),
+        "{message}"
+    );
+    assert!(message.contains("xxx...:"), "{message}");
+}
+
+#[test]
+fn codes_of_refusals_are_stable() {
+    let (shape, problem) = (AnnotationShape::PlainText, AnnotationProblem::Shape);
+    let code = |make: &dyn Fn(PodName, String) -> Refusal| make(name(), KEY.to_owned()).code();
+    let codes = [
+        code(&|pod, key| Refusal::AnnotationInvalid {
+            pod,
+            key,
+            problem,
+            shape,
+        }),
+        code(&|pod, key| Refusal::AnnotationMissing { pod, key, shape }),
+        code(&|pod, _| Refusal::ContainerNameTaken {
+            pod,
+            container: SIDECAR,
+        }),
+        code(&|pod, key| Refusal::EnvironmentClash {
+            pod,
+            variable: key.clone(),
+            first: key.clone(),
+            second: key,
+        }),
+        code(&|pod, key| Refusal::HostNetwork { pod, key }),
+        code(&|pod, key| Refusal::LabelValue { pod, key }),
+        code(&|pod, key| Refusal::MountTaken {
+            pod,
+            container: key,
+            path: TOKENS,
+        }),
+        code(&|pod, _| Refusal::ServerCaMissing { pod }),
+        code(&|pod, _| Refusal::SidecarOutdated {
+            pod,
+            container: SIDECAR,
+        }),
+        code(&|pod, _| Refusal::VolumeNameTaken {
+            pod,
+            volume: "sts-tokens",
+        }),
+        code(&|pod, key| Refusal::Windows { pod, key }),
+    ];
+    let expected = "annotation_invalid annotation_missing container_name_taken environment_clash host_network \
+                    label_value mount_taken server_ca_missing sidecar_outdated volume_name_taken windows";
+    assert_eq!(codes.join(" "), expected);
+}
