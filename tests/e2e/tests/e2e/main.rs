@@ -1,0 +1,12 @@
+//! What a user gets, on a real node: the chart installed by helm, pods of the kubelet's, the AWS CLI in them, and two relying parties
+//! that are told nothing but the issuer's URL.
+//!
+//! `cargo xtask test --only e2e` sets the stage and runs this on it.
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on stops")]
+
+mod credentials;
+mod lifecycle;
+mod refusals;
+mod release;
+mod stage;
+mod tokens;
