@@ -1,0 +1,338 @@
+//! Settings, from flags and the environment. Each has both, so that the sidecar's container sets its environment
+//! once and `run`, `wait`, `once` and `probe` read the same.
+
+use std::collections::BTreeSet;
+use std::fmt;
+use std::path::PathBuf;
+use std::str::FromStr;
+use std::time::Duration;
+
+use clap::error::ErrorKind;
+use clap::{CommandFactory as _, Parser as _};
+use reqwest::Url;
+use thiserror::Error;
+
+use crate::client::Transport;
+use crate::log::Log;
+use crate::store::TokenDir;
+use crate::trust::{CaSource, TrustError};
+
+mod raw;
+
+use raw::{RawCli, RawCommand, RawExchange, RawTokens};
+
+/// What to do, with everything needed for it.
+#[derive(Debug)]
+pub enum Command {
+    /// Exchange each endpoint once.
+    Once(OnceSettings),
+    /// Say whether every token is there.
+    Probe(Tokens),
+    /// Keep every token fresh.
+    Run(ExchangeSettings),
+    /// Hold the application back until every token is there.
+    Wait(WaitSettings),
+}
+
+impl Command {
+    /// Reads the arguments and the environment. Ends the process with status 2 if they are unusable, or 0 after
+    /// `--help`.
+    pub fn load() -> Self {
+        let RawCli { command } = RawCli::parse();
+        match Self::try_from(command) {
+            Ok(command) => command,
+            Err(error) => RawCli::command()
+                .error(ErrorKind::ValueValidation, error)
+                .exit(),
+        }
+    }
+
+    /// Where its events go.
+    pub const fn log(&self) -> Log {
+        match self {
+            Self::Once(settings) => settings.exchange.tokens.log,
+            Self::Probe(tokens) => tokens.log,
+            Self::Run(settings) => settings.tokens.log,
+            Self::Wait(settings) => settings.tokens.log,
+        }
+    }
+}
+
+impl TryFrom<RawCommand> for Command {
+    type Error = ConfigError;
+
+    fn try_from(raw: RawCommand) -> Result<Self, ConfigError> {
+        Ok(match raw {
+            RawCommand::Once {
+                tokens,
+                exchange,
+                timeout,
+            } => {
+                let exchange = ExchangeSettings::parse(tokens, exchange)?;
+                Self::Once(OnceSettings { exchange, timeout })
+            }
+            RawCommand::Probe { tokens } => Self::Probe(Tokens::parse(tokens)?),
+            RawCommand::Run { tokens, exchange } => {
+                Self::Run(ExchangeSettings::parse(tokens, exchange)?)
+            }
+            RawCommand::Wait {
+                tokens,
+                timeout,
+                termination_log,
+                container_log,
+            } => {
+                let tokens = Tokens::parse(tokens)?;
+                Self::Wait(WaitSettings {
+                    tokens,
+                    timeout,
+                    termination_log,
+                    container_log,
+                })
+            }
+        })
+    }
+}
+
+/// Which tokens, and where they are.
+#[derive(Debug)]
+pub struct Tokens {
+    /// At least one; no two of the same name.
+    pub endpoints: Vec<Endpoint>,
+    /// Where their tokens are put.
+    pub directory: TokenDir,
+    /// Which URLs are acceptable.
+    pub transport: Transport,
+    /// Where events go.
+    pub log: Log,
+}
+
+impl Tokens {
+    fn parse(raw: RawTokens) -> Result<Self, ConfigError> {
+        let RawTokens {
+            endpoints,
+            token_dir,
+            log_format,
+            danger_plain_http,
+        } = raw;
+        let transport = if danger_plain_http {
+            Transport::PlainHttpToLoopback
+        } else {
+            Transport::Https
+        };
+        let mut names = BTreeSet::new();
+        for Endpoint { name, url } in &endpoints {
+            if !names.insert(name.as_str()) {
+                return Err(ConfigError::TwiceTheSame { name: name.clone() });
+            }
+            if !is_acceptable(url, transport) {
+                return Err(ConfigError::NotHttps { name: name.clone() });
+            }
+        }
+        let (directory, log) = (TokenDir::new(token_dir), Log::new(log_format));
+        Ok(Self {
+            endpoints,
+            directory,
+            transport,
+            log,
+        })
+    }
+}
+
+/// What an exchange needs.
+#[derive(Debug)]
+pub struct ExchangeSettings {
+    /// Which tokens.
+    pub tokens: Tokens,
+    /// The directory with each endpoint's subject token.
+    pub subject_token_dir: PathBuf,
+    /// Whom to believe to be the STS.
+    pub ca: CaSource,
+    /// How long one exchange may take.
+    pub request_timeout: Duration,
+}
+
+impl ExchangeSettings {
+    fn parse(tokens: RawTokens, raw: RawExchange) -> Result<Self, ConfigError> {
+        let RawExchange {
+            subject_token_dir,
+            ca_certificates,
+            ca_file,
+            request_timeout,
+        } = raw;
+        let inline = ca_certificates.filter(|pem| !pem.trim().is_empty());
+        let file = ca_file.filter(|path| !path.as_os_str().is_empty());
+        let ca = match (inline, file) {
+            (Some(pem), None) => CaSource::Inline(pem),
+            (None, Some(path)) => CaSource::File(path),
+            (Some(_), Some(_)) => return Err(ConfigError::TwoCas),
+            (None, None) => return Err(ConfigError::NoCa),
+        };
+        if matches!(ca, CaSource::Inline(_)) {
+            // A file may come later; this cannot get better.
+            drop(ca.load_tls()?);
+        }
+        Ok(Self {
+            tokens: Tokens::parse(tokens)?,
+            subject_token_dir,
+            ca,
+            request_timeout,
+        })
+    }
+}
+
+/// What `once` needs.
+#[derive(Debug)]
+pub struct OnceSettings {
+    /// What an exchange needs.
+    pub exchange: ExchangeSettings,
+    /// How long to go on trying.
+    pub timeout: Duration,
+}
+
+/// What `wait` needs.
+#[derive(Debug)]
+pub struct WaitSettings {
+    /// Which tokens.
+    pub tokens: Tokens,
+    /// How long to wait.
+    pub timeout: Duration,
+    /// The container's termination message.
+    pub termination_log: PathBuf,
+    /// The container's log.
+    pub container_log: PathBuf,
+}
+
+/// One endpoint of the STS: `NAME=URL`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Endpoint {
+    /// Names the files.
+    pub name: EndpointName,
+    /// Where tokens are exchanged.
+    pub url: Url,
+}
+
+impl FromStr for Endpoint {
+    type Err = ConfigError;
+
+    fn from_str(text: &str) -> Result<Self, ConfigError> {
+        let (name, url) = text
+            .trim()
+            .split_once('=')
+            .ok_or(ConfigError::NotNameAndUrl)?;
+        let url = Url::parse(url).map_err(|error| ConfigError::NotAUrl {
+            reason: error.to_string(),
+        })?;
+        let plain =
+            url.username().is_empty() && url.password().is_none() && url.fragment().is_none();
+        if plain {
+            Ok(Self {
+                name: name.parse()?,
+                url,
+            })
+        } else {
+            Err(ConfigError::UrlWithExtras)
+        }
+    }
+}
+
+/// An endpoint's name: a DNS label, hence a file name that cannot lead anywhere else.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct EndpointName(String);
+
+impl EndpointName {
+    /// The name.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Display for EndpointName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl FromStr for EndpointName {
+    type Err = ConfigError;
+
+    fn from_str(text: &str) -> Result<Self, ConfigError> {
+        let is_inner = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-';
+        let is_label = (1..=63).contains(&text.len())
+            && text.chars().all(is_inner)
+            && !text.starts_with('-')
+            && !text.ends_with('-');
+        if is_label {
+            Ok(Self(text.to_owned()))
+        } else {
+            Err(ConfigError::NotADnsLabel)
+        }
+    }
+}
+
+/// Unusable settings.
+#[derive(Debug, Error)]
+pub enum ConfigError {
+    /// A length of time that is not one.
+    #[error("not a length of time like 10s, 500ms or 1m30s")]
+    NotADuration,
+    /// An endpoint's name.
+    #[error("an endpoint's name must be a DNS label: a-z, 0-9 and '-', at most 63 characters")]
+    NotADnsLabel,
+    /// An endpoint's URL without TLS.
+    #[error("endpoint {name}: the URL must begin with https://")]
+    NotHttps {
+        /// Which.
+        name: EndpointName,
+    },
+    /// An endpoint without `=`.
+    #[error("an endpoint is given as NAME=URL")]
+    NotNameAndUrl,
+    /// No CA at all.
+    #[error(
+        "one of --ca-certificates (STS_CA_CERTIFICATES) and --ca-file (STS_CA_FILE) is required"
+    )]
+    NoCa,
+    /// Unusable inline CA certificates.
+    #[error("--ca-certificates (STS_CA_CERTIFICATES): {0}")]
+    Trust(#[from] TrustError),
+    /// Two endpoints of one name.
+    #[error("endpoint {name} is given twice")]
+    TwiceTheSame {
+        /// Which.
+        name: EndpointName,
+    },
+    /// Two sources of CA certificates.
+    #[error(
+        "--ca-certificates (STS_CA_CERTIFICATES) and --ca-file (STS_CA_FILE) exclude each other"
+    )]
+    TwoCas,
+    /// An endpoint's URL that is none.
+    #[error("not a URL: {reason}")]
+    NotAUrl {
+        /// What is wrong with it.
+        reason: String,
+    },
+    /// An endpoint's URL with things that do not belong there.
+    #[error("an endpoint's URL has no user, password or fragment")]
+    UrlWithExtras,
+}
+
+impl ConfigError {
+    /// The stable name of this failure.
+    pub const fn code(&self) -> &'static str {
+        "unusable_settings"
+    }
+}
+
+fn is_acceptable(url: &Url, transport: Transport) -> bool {
+    match transport {
+        Transport::Https => url.scheme() == "https",
+        Transport::PlainHttpToLoopback => {
+            let is_loopback = matches!(url.host_str(), Some("localhost" | "127.0.0.1" | "[::1]"));
+            url.scheme() == "https" || (url.scheme() == "http" && is_loopback)
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

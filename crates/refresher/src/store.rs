@@ -1,0 +1,205 @@
+//! The files: a token's is replaced as a whole or not at all, and is readable by any user of the pod.
+//!
+//! ```text
+//! <token-dir>/<endpoint>/token     what the application reads
+//! <token-dir>/<endpoint>/.status   why there is no newer one; gone when there is
+//! ```
+//!
+//! `.status` is how `run` tells `wait` why it fails. It is in the token directory because the sidecar has no other
+//! writable volume, and has a dot name so that applications do not stumble over it.
+
+use std::fs::{self, DirBuilder, File, OpenOptions, Permissions};
+use std::io::{self, ErrorKind, Read as _, Write as _};
+use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _, PermissionsExt as _};
+use std::path::{Path, PathBuf};
+use std::process;
+
+use thiserror::Error;
+
+use crate::clock::WallTime;
+use crate::config::EndpointName;
+use crate::token_text::{TokenText, TokenTextError};
+
+/// The directory with every endpoint's token.
+#[derive(Clone, Debug)]
+pub struct TokenDir(PathBuf);
+
+impl TokenDir {
+    /// The directory at `path`, which should exist: it is the volume.
+    pub const fn new(path: PathBuf) -> Self {
+        Self(path)
+    }
+
+    /// Puts the token in its file.
+    ///
+    /// # Errors
+    /// If the volume is full, read-only or somebody else's. The former file is then untouched.
+    pub fn replace_token(&self, name: &EndpointName, token: &TokenText) -> Result<(), StoreError> {
+        self.replace(name, TOKEN_FILE, token.expose().as_bytes())
+    }
+
+    /// Reads the token back.
+    ///
+    /// # Errors
+    /// If there is no live token in the file.
+    pub fn load_token(&self, name: &EndpointName, now: WallTime) -> Result<TokenText, Absence> {
+        let text = load_text(&self.file(name, TOKEN_FILE)).map_err(|error| {
+            if error.kind() == ErrorKind::NotFound {
+                Absence::Missing
+            } else {
+                Absence::Unreadable(error)
+            }
+        })?;
+        Ok(TokenText::parse(&text, now)?)
+    }
+
+    /// Leaves the reason of the last failure for `wait`. If that fails too, `wait` does without.
+    pub fn leave_status(&self, name: &EndpointName, reason: &str) {
+        drop(self.replace(name, STATUS_FILE, reason.as_bytes()));
+    }
+
+    /// Takes away the reason of a failure that is over.
+    pub fn clear_status(&self, name: &EndpointName) {
+        drop(fs::remove_file(self.file(name, STATUS_FILE)));
+    }
+
+    /// The reason of the last failure.
+    pub fn load_status(&self, name: &EndpointName) -> Option<String> {
+        load_text(&self.file(name, STATUS_FILE)).ok()
+    }
+
+    /// Removes what a run that was killed may have left, but for the token.
+    pub fn sweep(&self, name: &EndpointName) {
+        self.clear_status(name);
+        for entry in fs::read_dir(self.0.join(name.as_str()))
+            .into_iter()
+            .flatten()
+            .flatten()
+        {
+            let file_name = entry.file_name();
+            if file_name
+                .as_encoded_bytes()
+                .ends_with(TEMPORARY_SUFFIX.as_bytes())
+            {
+                drop(fs::remove_file(entry.path()));
+            }
+        }
+    }
+
+    fn replace(&self, name: &EndpointName, file: &str, bytes: &[u8]) -> Result<(), StoreError> {
+        let directory = self.0.join(name.as_str());
+        make_directory(&directory)?;
+        replace_atomically(&directory, file, bytes)
+    }
+
+    fn file(&self, name: &EndpointName, file: &str) -> PathBuf {
+        self.0.join(name.as_str()).join(file)
+    }
+}
+
+/// Replaces `<directory>/<file>`: a reader sees the former bytes or these, at any moment, also after a crash.
+///
+/// # Errors
+/// If it cannot be written. The former file is then untouched, and nothing is left beside it.
+pub fn replace_atomically(directory: &Path, file: &str, bytes: &[u8]) -> Result<(), StoreError> {
+    let temporary = directory.join(format!(".{file}.{}{TEMPORARY_SUFFIX}", process::id()));
+    let target = directory.join(file);
+    let written = write_new(&temporary, bytes)
+        .and_then(|()| fs::rename(&temporary, &target))
+        .map_err(|source| StoreError {
+            path: target,
+            source,
+        });
+    if written.is_err() {
+        drop(fs::remove_file(&temporary));
+        return written;
+    }
+    File::open(directory)
+        .and_then(|directory| directory.sync_all())
+        .map_err(|source| StoreError {
+            path: directory.to_owned(),
+            source,
+        })
+}
+
+/// Why a file could not be replaced.
+#[derive(Debug, Error)]
+#[error("cannot write {}", path.display())]
+pub struct StoreError {
+    /// The file, or the directory of it.
+    pub path: PathBuf,
+    /// Why.
+    pub source: io::Error,
+}
+
+impl StoreError {
+    /// The stable name of this failure.
+    pub fn code(&self) -> &'static str {
+        let kind = self.source.kind();
+        if kind == ErrorKind::StorageFull || kind == ErrorKind::QuotaExceeded {
+            "volume_full"
+        } else if kind == ErrorKind::ReadOnlyFilesystem {
+            "volume_read_only"
+        } else if kind == ErrorKind::PermissionDenied {
+            "volume_denied"
+        } else {
+            "write_failed"
+        }
+    }
+}
+
+/// Why an application has no token.
+#[derive(Debug, Error)]
+pub enum Absence {
+    /// There is no file.
+    #[error("there is no token file yet")]
+    Missing,
+    /// There is a file, but without a live token.
+    #[error(transparent)]
+    Unusable(#[from] TokenTextError),
+    /// There is something that cannot be read.
+    #[error("the token file cannot be read: {0}")]
+    Unreadable(io::Error),
+}
+
+/// Mode 0755 whatever the umask: the application's user is not ours.
+fn make_directory(directory: &Path) -> Result<(), StoreError> {
+    let made = match DirBuilder::new().mode(0o755).create(directory) {
+        Err(error) if error.kind() == ErrorKind::AlreadyExists => return Ok(()),
+        Err(error) => Err(error),
+        Ok(()) => fs::set_permissions(directory, Permissions::from_mode(0o755)),
+    };
+    made.map_err(|source| StoreError {
+        path: directory.to_owned(),
+        source,
+    })
+}
+
+/// Mode 0644 whatever the umask: the volume is the pod's own, and only we mount it writable.
+fn write_new(path: &Path, bytes: &[u8]) -> io::Result<()> {
+    match fs::remove_file(path) {
+        Err(error) if error.kind() != ErrorKind::NotFound => return Err(error),
+        Err(_) | Ok(()) => {}
+    }
+    let mut file = OpenOptions::new()
+        .write(true)
+        .create_new(true)
+        .mode(0o644)
+        .open(path)?;
+    file.set_permissions(Permissions::from_mode(0o644))?;
+    file.write_all(bytes)?;
+    file.sync_all()
+}
+
+fn load_text(path: &Path) -> io::Result<String> {
+    let mut text = String::new();
+    File::open(path)?.take(MAX_FILE).read_to_string(&mut text)?;
+    Ok(text)
+}
+
+const TOKEN_FILE: &str = "token";
+const STATUS_FILE: &str = ".status";
+const TEMPORARY_SUFFIX: &str = ".tmp";
+
+/// More than any file of ours has.
+const MAX_FILE: u64 = 64 * 1024;

@@ -1,0 +1,83 @@
+//! The gate: `wait` holds the application back until every token is there, `probe` only looks.
+//!
+//! Kubernetes shows a hook's output nowhere. So `wait` writes why it gave up to the termination message, which
+//! `kubectl describe pod` shows, and to the container's log.
+
+use std::fs::OpenOptions;
+use std::io::{self, Write as _};
+use std::path::Path;
+use std::process::ExitCode;
+use std::time::Duration;
+
+use tokio::time::{Instant, sleep};
+
+use crate::clock;
+use crate::config::{Tokens, WaitSettings};
+use crate::log::render_span;
+
+/// Waits until every token is there, for a bounded time: a hook that never ends makes its pod undeletable.
+pub async fn wait(settings: WaitSettings) -> ExitCode {
+    let WaitSettings {
+        tokens,
+        timeout,
+        termination_log,
+        container_log,
+    } = settings;
+    let end = Instant::now() + timeout;
+    while let Some(reason) = first_absence(&tokens) {
+        if Instant::now() >= end {
+            let reason = format!("{reason} (waited {})", render_span(timeout));
+            tell(&tokens, &reason, &termination_log, &container_log);
+            return ExitCode::FAILURE;
+        }
+        sleep(INTERVAL).await;
+    }
+    ExitCode::SUCCESS
+}
+
+/// Looks whether every token is there now.
+pub fn probe(tokens: &Tokens) -> ExitCode {
+    let Some(reason) = first_absence(tokens) else {
+        return ExitCode::SUCCESS;
+    };
+    tokens.log.error(&reason, &[]);
+    ExitCode::FAILURE
+}
+
+/// One sentence on the first endpoint without a live token, with what `run` last failed with.
+fn first_absence(tokens: &Tokens) -> Option<String> {
+    let now = clock::now();
+    tokens.endpoints.iter().find_map(|endpoint| {
+        let name = &endpoint.name;
+        let absence = tokens.directory.load_token(name, now).err()?;
+        let cause = tokens
+            .directory
+            .load_status(name)
+            .unwrap_or_else(|| "the sidecar has recorded no failure".to_owned());
+        Some(format!("no token for endpoint {name}: {absence}; {cause}"))
+    })
+}
+
+/// Best effort: outside a container there is neither file.
+fn tell(tokens: &Tokens, reason: &str, termination_log: &Path, container_log: &Path) {
+    tokens.log.error(reason, &[]);
+    drop(write_line(
+        OpenOptions::new().write(true).truncate(true),
+        termination_log,
+        reason,
+    ));
+    drop(write_line(
+        OpenOptions::new().append(true),
+        container_log,
+        reason,
+    ));
+}
+
+/// The file is not created: a path that is wrong must not fill a volume.
+fn write_line(options: &OpenOptions, path: &Path, line: &str) -> io::Result<()> {
+    options
+        .open(path)?
+        .write_all(format!("{line}\n").as_bytes())
+}
+
+const INTERVAL: Duration = Duration::from_millis(20);

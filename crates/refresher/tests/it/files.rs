@@ -1,0 +1,155 @@
+//! The token's file as the application sees it.
+
+use std::fs;
+use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _, chown};
+use std::os::unix::process::CommandExt as _;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread;
+
+use refresher::store::replace_atomically;
+use rustix::process::Signal;
+
+use crate::pod::{Ended, PROGRAM, Pod, is_root, wait_for};
+use crate::sts::{Answer, Sts, mint};
+
+#[test]
+fn ref_001_reader_never_sees_a_partial_file() {
+    let pod = Pod::new(&Sts::start(Answer::Hang));
+    let directory = pod.path("tokens");
+    // Of different lengths, so that a mixture would show.
+    let versions = [b"a".repeat(700), b"b".repeat(5000), b"c".repeat(1300)];
+    replace_atomically(&directory, "token", &versions[0]).unwrap();
+    let done = AtomicBool::new(false);
+    thread::scope(|scope| {
+        scope.spawn(|| {
+            while !done.load(Ordering::Relaxed) {
+                let bytes = fs::read(directory.join("token")).unwrap();
+                assert!(versions.contains(&bytes), "{} bytes", bytes.len());
+            }
+        });
+        for version in versions.iter().cycle().take(100_000) {
+            replace_atomically(&directory, "token", version).unwrap();
+        }
+        done.store(true, Ordering::Relaxed);
+    });
+    assert_eq!(fs::read_dir(&directory).unwrap().count(), 1);
+}
+
+#[test]
+fn ref_001_a_killed_run_leaves_a_whole_token_and_the_next_one_tidies_up() {
+    let sts = Sts::start(Answer::Token(900));
+    let pod = Pod::new(&sts);
+    for _ in 0..20 {
+        let requests = sts.seen().len();
+        let running = pod.start(&["run"]);
+        wait_for("a request", || sts.seen().len() > requests);
+        running.signal(Signal::KILL);
+        drop(running);
+        assert!(
+            pod.token()
+                .is_none_or(|token| token.split('.').count() == 3)
+        );
+    }
+    fs::create_dir_all(pod.path("tokens/aws")).unwrap();
+    fs::write(pod.path("tokens/aws/.token.1.tmp"), "half a tok").unwrap();
+    let running = pod.start(&["run"]);
+    running.wait_for_log("wrote a new token");
+    assert_eq!(pod.files(), ["token"]);
+}
+
+#[test]
+fn ref_010_a_full_volume_is_named_and_the_old_token_stays() {
+    let ended = once_on_tmpfs(
+        "mkdir aws && printf old > aws/token && { head -c 1M /dev/zero > fill; true; } 2>/dev/null",
+        "cat aws/token >&2; ls -A aws >&2",
+    );
+    let Some(Ended { code, log }) = ended else {
+        return;
+    };
+    assert_eq!(code, Some(1), "{log}");
+    assert!(
+        log.contains("code=volume_full") && log.contains("tokens/aws/token"),
+        "{log}"
+    );
+    assert!(
+        log.ends_with("oldtoken\n"),
+        "the old token, and nothing else, is left: {log}"
+    );
+}
+
+#[test]
+fn ref_010_a_read_only_volume_is_named() {
+    let ended = once_on_tmpfs("mount -o remount,ro .", "true");
+    let Some(Ended { code, log }) = ended else {
+        return;
+    };
+    assert_eq!(code, Some(1), "{log}");
+    assert!(log.contains("code=volume_read_only"), "{log}");
+}
+
+/// `once` with a token directory of 16 KiB, in a mount namespace of its own, which takes the mount with it.
+fn once_on_tmpfs(before: &str, after: &str) -> Option<Ended> {
+    if !is_root() {
+        return None;
+    }
+    let pod = Pod::new(&Sts::start(Answer::Token(900)));
+    let script = format!(
+        "mount -t tmpfs -o size=16k none \"$STS_TOKEN_DIR\" && cd \"$STS_TOKEN_DIR\" && {{ {before}; }} || exit 9
+         {PROGRAM} once --timeout 50ms; status=$?; {after}; exit $status"
+    );
+    let output = pod
+        .command("unshare", &["--mount", "sh", "-c", &script])
+        .output();
+    Some(Ended::from(output.unwrap()))
+}
+
+#[test]
+fn ref_010_somebody_elses_volume_is_named() {
+    if !is_root() {
+        return;
+    }
+    let pod = Pod::new(&Sts::start(Answer::Token(900)));
+    open_to_all(&pod);
+    let output = pod
+        .command(PROGRAM, &["once", "--timeout", "1ms"])
+        .uid(65532)
+        .output()
+        .unwrap();
+    let Ended { code, log } = Ended::from(output);
+    assert_eq!(code, Some(1), "{log}");
+    assert!(log.contains("code=volume_denied"), "{log}");
+}
+
+#[test]
+fn ref_010_run_goes_on_until_the_volume_is_usable() {
+    let pod = Pod::new(&Sts::start(Answer::Token(900)));
+    fs::write(pod.path("tokens/aws"), "in the way").unwrap();
+    let running = pod.start(&["run"]);
+    running.wait_for_log("code=write_failed");
+    fs::remove_file(pod.path("tokens/aws")).unwrap();
+    running.wait_for_log("wrote a new token");
+}
+
+#[test]
+fn ref_011_the_file_is_readable_by_all_and_writable_by_us_alone() {
+    let pod = Pod::new(&Sts::start(Answer::Token(900)));
+    open_to_all(&pod);
+    let mut command = pod.command("sh", &["-c", &format!("umask 077; exec {PROGRAM} once")]);
+    if is_root() {
+        chown(pod.path("tokens"), Some(1_000_680_000), Some(0)).unwrap();
+        command.uid(1_000_680_000);
+    }
+    assert_eq!(Ended::from(command.output().unwrap()).code, Some(0));
+    let file = fs::metadata(pod.path("tokens/aws/token")).unwrap();
+    let directory = fs::metadata(pod.path("tokens/aws")).unwrap();
+    assert_eq!(
+        (file.mode() & 0o7777, directory.mode() & 0o7777),
+        (0o644, 0o755)
+    );
+    let token = pod.token().unwrap();
+    assert_eq!(token.len(), mint(900).len(), "no line break at the end");
+}
+
+fn open_to_all(pod: &Pod) {
+    fs::set_permissions(pod.path("."), fs::Permissions::from_mode(0o755)).unwrap();
+}

@@ -1,0 +1,139 @@
+//! `run` over the life of several tokens.
+
+use std::fs;
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+use rustix::process::Signal;
+
+use crate::pod::{Pod, Running, wait_for};
+use crate::sts::{Answer, Sts, mint};
+
+#[test]
+fn ref_002_a_token_that_dies_is_left_and_its_death_is_logged() {
+    let sts = Sts::start(Answer::Token(3));
+    let pod = Pod::new(&sts);
+    let running = pod.start(&["run"]);
+    running.wait_for_log("wrote a new token");
+    let before = pod.token();
+    sts.answer_from_now_on(Answer::json(
+        "403 Forbidden",
+        r#"{"error":"access_denied"}"#,
+    ));
+    running.wait_for_log("WARN no new token, the old one is still good endpoint=aws code=refused");
+    assert_eq!(pod.call(&["probe"]).code, Some(0));
+    running.wait_for_log("ERROR the token has expired and there is no new one endpoint=aws");
+    assert_eq!(pod.call(&["probe"]).code, Some(1));
+    assert_eq!(pod.token(), before);
+    sts.answer_from_now_on(Answer::Token(900));
+    wait_for("a new token", || pod.token() != before);
+    wait_for("no reason of a failure is left", || {
+        pod.files() == ["token"]
+    });
+}
+
+#[test]
+fn ref_003_comes_back_no_sooner_than_the_server_asks() {
+    let retry = "Content-Type: application/json\r\nRetry-After: 2\r\n";
+    let sts = Sts::start(Answer::new(
+        "503 Service Unavailable",
+        retry,
+        r#"{"error":"busy"}"#,
+    ));
+    let pod = Pod::new(&sts);
+    let running = pod.start(&["run"]);
+    wait_for("two requests", || sts.seen().len() == 2);
+    let seen = sts.seen();
+    let pause = seen[1].at - seen[0].at;
+    assert!(
+        (2.0..3.5).contains(&pause.as_secs_f64()),
+        "{pause:?}\n{}",
+        running.log()
+    );
+}
+
+#[test]
+fn ref_003_a_replaced_ca_is_taken_up() {
+    let sts = Sts::start(Answer::Token(1));
+    let mut pod = Pod::new(&sts);
+    let file = pod.path("ca.crt");
+    fs::write(&file, sts.ca()).unwrap();
+    pod.set("STS_CA_CERTIFICATES", "");
+    pod.set("STS_CA_FILE", file.to_str().unwrap());
+    let running = pod.start(&["run"]);
+    running.wait_for_log("wrote a new token");
+    sts.replace_certificate();
+    running.wait_for_log("code=tls_failed");
+    let before = pod.token();
+    fs::write(&file, sts.ca()).unwrap();
+    wait_for("a token by the new CA", || pod.token() != before);
+}
+
+#[test]
+fn ref_006_refreshes_at_half_of_the_life_over_a_resumed_session() {
+    let sts = Sts::start(Answer::Token(4));
+    let pod = Pod::new(&sts);
+    let _running = pod.start(&["run"]);
+    wait_for("two requests", || sts.seen().len() == 2);
+    let seen = sts.seen();
+    let pause = seen[1].at - seen[0].at;
+    // `exp` is in whole seconds, so the life is between 3 and 4 seconds.
+    assert!((1.2..2.6).contains(&pause.as_secs_f64()), "{pause:?}");
+    assert!(!seen[0].resumed && seen[1].resumed);
+}
+
+#[test]
+fn ref_007_the_subject_token_is_read_anew_each_time() {
+    let sts = Sts::start(Answer::Token(2));
+    let pod = Pod::new(&sts);
+    let _running = pod.start(&["run"]);
+    wait_for("a request", || sts.seen().len() == 1);
+    let rotated = mint(3600);
+    pod.project_subject_token("aws", &rotated);
+    wait_for("the rotated token", || {
+        sts.seen().iter().any(|seen| seen.body.contains(&rotated))
+    });
+}
+
+#[track_caller]
+fn check_stops_at_once(mut running: Running, signal: Signal) {
+    let before = Instant::now();
+    running.signal(signal);
+    assert_eq!(running.ended().code(), Some(0), "{}", running.log());
+    assert!(
+        before.elapsed() < Duration::from_secs(1),
+        "{:?}",
+        before.elapsed()
+    );
+}
+
+#[test]
+fn ref_014_sigterm_ends_a_rest() {
+    for signal in [Signal::TERM, Signal::INT] {
+        let pod = Pod::new(&Sts::start(Answer::Token(900)));
+        let running = pod.start(&["run"]);
+        running.wait_for_log("wrote a new token");
+        check_stops_at_once(running, signal);
+        assert_eq!(pod.files(), ["token"]);
+    }
+}
+
+#[test]
+fn ref_014_sigterm_ends_an_exchange_that_hangs() {
+    let sts = Sts::start(Answer::Hang);
+    let pod = Pod::new(&sts);
+    let running = pod.start(&["run"]);
+    wait_for("a request", || !sts.seen().is_empty());
+    check_stops_at_once(running, Signal::TERM);
+}
+
+#[test]
+fn ref_014_sigterm_ends_a_back_off() {
+    let retry = "Retry-After: 300\r\n";
+    let sts = Sts::start(Answer::new("503 Service Unavailable", retry, ""));
+    let pod = Pod::new(&sts);
+    let running = pod.start(&["run"]);
+    running.wait_for_log("code=unavailable");
+    check_stops_at_once(running, Signal::TERM);
+}

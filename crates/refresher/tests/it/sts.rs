@@ -1,0 +1,188 @@
+//! A TLS server on loopback that answers as it is told.
+
+use std::io::{Read, Write};
+use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::sync::{Arc, Mutex};
+use std::thread;
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+use base64::Engine as _;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use rustls::crypto::aws_lc_rs;
+use rustls::{HandshakeKind, ServerConfig, ServerConnection, Stream};
+use rustls_pki_types::pem::PemObject;
+use rustls_pki_types::{CertificateDer, PrivateKeyDer};
+
+/// What the server does with a request.
+#[derive(Clone)]
+pub(crate) enum Answer {
+    /// These bytes, then the end of the connection.
+    Bytes(Vec<u8>),
+    /// Nothing, and the connection stays open.
+    Hang,
+    /// A token of this life in seconds.
+    Token(u64),
+}
+
+impl Answer {
+    pub(crate) fn new(status: &str, headers: &str, body: impl AsRef<[u8]>) -> Self {
+        let body = body.as_ref();
+        let head = format!(
+            "HTTP/1.1 {status}\r\nContent-Length: {}\r\n{headers}\r\n",
+            body.len()
+        );
+        Self::Bytes([head.as_bytes(), body].concat())
+    }
+
+    pub(crate) fn json(status: &str, body: &str) -> Self {
+        Self::new(status, "Content-Type: application/json\r\n", body)
+    }
+
+    pub(crate) fn token_text(text: &str) -> Self {
+        let body = format!(
+            r#"{{"access_token":"{text}","token_type":"N_A","expires_in":900,
+                "issued_token_type":"urn:ietf:params:oauth:token-type:jwt"}}"#
+        );
+        Self::json("200 OK", &body)
+    }
+}
+
+/// A request that came.
+#[derive(Clone)]
+pub(crate) struct Seen {
+    pub(crate) at: Instant,
+    pub(crate) head: String,
+    pub(crate) body: String,
+    pub(crate) resumed: bool,
+}
+
+/// The server. Its threads end with the test's process.
+pub(crate) struct Sts {
+    pub(crate) address: SocketAddr,
+    shared: Arc<Shared>,
+}
+
+struct Shared {
+    answer: Mutex<Answer>,
+    seen: Mutex<Vec<Seen>>,
+    tls: Mutex<(Arc<ServerConfig>, String)>,
+}
+
+impl Sts {
+    pub(crate) fn start(answer: Answer) -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = listener.local_addr().unwrap();
+        let shared = Arc::new(Shared {
+            answer: Mutex::new(answer),
+            seen: Mutex::default(),
+            tls: Mutex::new(new_tls()),
+        });
+        let accepting = Arc::clone(&shared);
+        thread::spawn(move || {
+            for connection in listener.incoming() {
+                let shared = Arc::clone(&accepting);
+                // A client that goes away in the middle is part of the tests.
+                thread::spawn(move || drop(serve(&shared, connection.unwrap())));
+            }
+        });
+        Self { address, shared }
+    }
+
+    pub(crate) fn answer_from_now_on(&self, answer: Answer) {
+        *self.shared.answer.lock().unwrap() = answer;
+    }
+
+    /// The certificate of its CA, which is itself.
+    pub(crate) fn ca(&self) -> String {
+        self.shared.tls.lock().unwrap().1.clone()
+    }
+
+    /// Serves with a new certificate that nobody knows yet.
+    pub(crate) fn replace_certificate(&self) {
+        *self.shared.tls.lock().unwrap() = new_tls();
+    }
+
+    pub(crate) fn seen(&self) -> Vec<Seen> {
+        self.shared.seen.lock().unwrap().clone()
+    }
+}
+
+/// A token that looks like ours. Each is another one.
+pub(crate) fn mint(life: i64) -> String {
+    let now = Duration::from_secs(refresher::clock::now().unix_seconds());
+    let exp = i64::try_from(now.as_secs()).unwrap() + life;
+    let signature: [u8; 96] = rand::random();
+    let payload = URL_SAFE_NO_PAD.encode(format!(r#"{{"iss":"https://issuer","exp":{exp}}}"#));
+    format!(
+        "eyJhbGciOiJFUzI1NiJ9.{payload}.{}",
+        URL_SAFE_NO_PAD.encode(signature)
+    )
+}
+
+fn new_tls() -> (Arc<ServerConfig>, String) {
+    let names = vec!["localhost".to_owned(), "127.0.0.1".to_owned()];
+    let made = rcgen::generate_simple_self_signed(names).unwrap();
+    let (certificate, key) = (made.cert.pem(), made.signing_key.serialize_pem());
+    let config = ServerConfig::builder_with_provider(Arc::new(aws_lc_rs::default_provider()))
+        .with_safe_default_protocol_versions()
+        .unwrap()
+        .with_no_client_auth()
+        .with_single_cert(
+            vec![CertificateDer::from_pem_slice(certificate.as_bytes()).unwrap()],
+            PrivateKeyDer::from_pem_slice(key.as_bytes()).unwrap(),
+        )
+        .unwrap();
+    (Arc::new(config), certificate)
+}
+
+fn serve(shared: &Shared, mut socket: TcpStream) -> std::io::Result<()> {
+    let config = Arc::clone(&shared.tls.lock().unwrap().0);
+    let mut connection = ServerConnection::new(config).unwrap();
+    let mut stream = Stream::new(&mut connection, &mut socket);
+    let (head, body) = read_request(&mut stream)?;
+    let resumed = stream.conn.handshake_kind() == Some(HandshakeKind::Resumed);
+    shared.seen.lock().unwrap().push(Seen {
+        at: Instant::now(),
+        head,
+        body,
+        resumed,
+    });
+    let answer = shared.answer.lock().unwrap().clone();
+    let answer = match answer {
+        Answer::Token(life) => Answer::token_text(&mint(life.try_into().unwrap())),
+        Answer::Bytes(_) | Answer::Hang => answer,
+    };
+    if let Answer::Bytes(bytes) = answer {
+        stream.write_all(&bytes)?;
+        stream.conn.send_close_notify();
+        return stream.flush();
+    }
+    // Until the client has had enough.
+    stream.read_to_end(&mut Vec::new()).map(drop)
+}
+
+fn read_request(stream: &mut impl Read) -> std::io::Result<(String, String)> {
+    let mut bytes = Vec::new();
+    loop {
+        let mut buffer = [0; 4096];
+        let read = stream.read(&mut buffer)?;
+        if read == 0 {
+            return Err(std::io::ErrorKind::UnexpectedEof.into());
+        }
+        bytes.extend_from_slice(&buffer[..read]);
+        let text = String::from_utf8_lossy(&bytes).to_lowercase();
+        let Some(end) = text.find("\r\n\r\n") else {
+            continue;
+        };
+        let length = text
+            .lines()
+            .find_map(|line| line.strip_prefix("content-length: "))
+            .map_or(0, |length| length.parse().unwrap());
+        if bytes.len() >= end + 4 + length {
+            let text = String::from_utf8(bytes).unwrap();
+            return Ok((text[..end].to_owned(), text[end + 4..].to_owned()));
+        }
+    }
+}
