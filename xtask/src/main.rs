@@ -1,2 +1,48 @@
-//! (being written)
-fn main() {}
+//! All automation of this repository: `cargo xtask --help`.
+#![expect(
+    clippy::print_stdout,
+    clippy::print_stderr,
+    reason = "the terminal is what it is for"
+)]
+
+mod cache;
+mod cluster;
+mod command;
+mod demo;
+mod deny;
+mod doctor;
+mod image;
+mod packages;
+mod poll;
+mod progress;
+mod python;
+mod stage;
+mod suite;
+mod tidy;
+mod tools;
+mod workspace;
+
+use std::process::ExitCode;
+
+use clap::Parser;
+
+use workspace::{Options, Workspace};
+
+#[derive(Debug, Parser)]
+#[command(about = "All automation of this repository", max_term_width = 120)]
+struct Arguments {
+    #[command(flatten)]
+    options: Options,
+
+    #[command(subcommand)]
+    command: command::Command,
+}
+
+fn main() -> ExitCode {
+    let Arguments { options, command } = Arguments::parse();
+    let outcome = Workspace::open(options).and_then(|workspace| command.run(&workspace));
+    outcome.unwrap_or_else(|error| {
+        eprintln!("error: {error:#}");
+        ExitCode::FAILURE
+    })
+}

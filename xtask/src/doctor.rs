@@ -1,0 +1,116 @@
+//! What this machine lacks, all of it at once, each with its remedy.
+
+use std::os::unix::fs::FileTypeExt;
+use std::path::Path;
+use std::process::Command;
+
+use anyhow::{Result, bail};
+
+use crate::progress::output_of;
+
+/// Fails with the list of everything that is missing. Everything else in this crate relies on it having passed.
+pub(crate) fn examine() -> Result<()> {
+    let checks = [
+        platform(),
+        root(),
+        dev_null(),
+        apt(),
+        c_compiler(),
+        cargo(),
+        go(),
+    ];
+    let complaints: Vec<String> = checks
+        .into_iter()
+        .flatten()
+        .map(|complaint| format!("  - {complaint}"))
+        .collect();
+    if complaints.is_empty() {
+        return Ok(());
+    }
+    bail!(
+        "this machine cannot run the test cluster yet:\n{}",
+        complaints.join("\n")
+    )
+}
+
+fn platform() -> Option<String> {
+    let (system, processor) = (std::env::consts::OS, std::env::consts::ARCH);
+    (system != "linux" || processor != "x86_64").then(|| {
+        format!(
+            "this is {system} {processor}: run it on Linux x86_64, in a virtual machine if need be"
+        )
+    })
+}
+
+fn root() -> Option<String> {
+    (!nix::unistd::geteuid().is_root())
+        .then(|| "not root: namespaces, mounts and Debian packages need it; run it as root (in a virtual machine)".into())
+}
+
+fn dev_null() -> Option<String> {
+    let is_device = Path::new("/dev/null")
+        .metadata()
+        .is_ok_and(|it| it.file_type().is_char_device());
+    (!is_device).then(|| {
+        "/dev/null is not a device: rm -f /dev/null && mknod -m 666 /dev/null c 1 3".into()
+    })
+}
+
+fn apt() -> Option<String> {
+    output_of(Command::new("apt-get").arg("--version"))
+        .err()
+        .map(|_| "no apt-get: run it on Debian 12 or a distribution made from it".into())
+}
+
+fn c_compiler() -> Option<String> {
+    output_of(Command::new("gcc").arg("--version"))
+        .err()
+        .map(|_| {
+            "no gcc, which the crypto library is built with: apt-get install gcc libc6-dev".into()
+        })
+}
+
+fn cargo() -> Option<String> {
+    output_of(Command::new("cargo").arg("--version"))
+        .err()
+        .map(|_| "no cargo in PATH: install Rust (https://rustup.rs)".into())
+}
+
+fn go() -> Option<String> {
+    let remedy = format!(
+        "install Go {}.{} or newer (https://go.dev/dl)",
+        GO_NEEDED.0, GO_NEEDED.1
+    );
+    match output_of(Command::new("go").args(["env", "GOVERSION"])) {
+        Err(_) => Some(format!("no go in PATH: {remedy}")),
+        Ok(found) => match parse_go_version(found.trim()) {
+            Some(version) if version >= GO_NEEDED => None,
+            Some(_) | None => Some(format!("Go is {}: {remedy}", found.trim())),
+        },
+    }
+}
+
+/// `go1.26.8` → (1, 26); `go1.27rc1` too.
+fn parse_go_version(text: &str) -> Option<(u32, u32)> {
+    let mut numbers = text.strip_prefix("go")?.split('.').map(|part| {
+        let digits: String = part.chars().take_while(char::is_ascii_digit).collect();
+        digits.parse().ok()
+    });
+    Some((numbers.next()??, numbers.next()??))
+}
+
+/// Kubernetes 1.36 needs it.
+const GO_NEEDED: (u32, u32) = (1, 26);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn reads_go_versions() {
+        assert_eq!(parse_go_version("go1.26.8"), Some((1, 26)));
+        assert_eq!(parse_go_version("go1.27rc1"), Some((1, 27)));
+        assert_eq!(parse_go_version("devel"), None);
+        assert!((1, 9) < GO_NEEDED && (2, 0) > GO_NEEDED);
+    }
+}

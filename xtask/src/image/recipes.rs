@@ -1,0 +1,179 @@
+//! What is in each image. Each recipe's number is raised when its way of building changes.
+
+use std::fmt;
+use std::path::Path;
+use std::process::Command;
+
+use anyhow::Result;
+
+use super::layer::Layer;
+use super::oci::Settings;
+use super::{Image, make};
+use crate::cache::Fingerprint;
+use crate::progress::{output_of, run_logged};
+use crate::tools::Module;
+use crate::workspace::Workspace;
+
+/// How our programs are compiled: quickly, or as published.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, clap::ValueEnum)]
+pub(crate) enum Profile {
+    Dist,
+    #[default]
+    Release,
+}
+
+impl fmt::Display for Profile {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str(match self {
+            Self::Dist => "dist",
+            Self::Release => "release",
+        })
+    }
+}
+
+/// The container that holds each pod's namespaces.
+pub(crate) fn pause(workspace: &Workspace) -> Result<Image> {
+    let source = workspace.root.join("tests/images/pause.c");
+    let key = Fingerprint::of_recipe(1).file(&source)?.key();
+    make(workspace, PAUSE, &key, |scratch| {
+        let program = scratch.join("pause");
+        let mut compile = Command::new("gcc");
+        compile
+            .args(["-static", "-Os", "-s", "-o"])
+            .arg(&program)
+            .arg(&source);
+        run_logged("gcc pause.c", &mut compile, &workspace.cache.log("pause"))?;
+        Ok((
+            program_alone("pause", &program)?,
+            settings_of("/pause", None),
+        ))
+    })
+}
+
+/// A shell and its small programs, for test pods.
+pub(crate) fn busybox(workspace: &Workspace) -> Result<Image> {
+    let key = Fingerprint::of_recipe(1)
+        .file(Path::new(BUSYBOX_PROGRAM))?
+        .key();
+    make(workspace, BUSYBOX, &key, |_| {
+        let mut layer = Layer::new();
+        add_busybox(&mut layer)?;
+        Ok((layer, Settings::default()))
+    })
+}
+
+/// The cluster's name server.
+pub(crate) fn coredns(workspace: &Workspace) -> Result<Image> {
+    let folder = Module::Coredns.ensure(workspace)?;
+    let key = Fingerprint::of_recipe(1)
+        .text(&folder.to_string_lossy())
+        .key();
+    make(workspace, COREDNS, &key, |_| {
+        Ok((
+            program_alone("coredns", &folder.join("coredns"))?,
+            settings_of("/coredns", Some(NOBODY)),
+        ))
+    })
+}
+
+/// Our programs, each alone in an image without a shell.
+pub(crate) fn ours(workspace: &Workspace, profile: Profile) -> Result<Vec<Image>> {
+    let target_dir = compile(workspace, profile)?;
+    let images = OURS.map(|(name, program)| {
+        let binary = target_dir.join(program);
+        let key = Fingerprint::of_recipe(1).file(&binary)?.key();
+        make(
+            workspace,
+            // A tag of its own for each content, so that a new build is a new image to the kubelet.
+            &format!("localhost/kube-sts-{name}:{key}"),
+            &key,
+            |_| {
+                Ok((
+                    program_alone(program, &binary)?,
+                    settings_of(&format!("/{program}"), Some(NOBODY)),
+                ))
+            },
+        )
+    });
+    images.into_iter().collect()
+}
+
+/// Statically linked against glibc: the musl target is not everywhere to be had, and needs no second C library.
+fn compile(workspace: &Workspace, profile: Profile) -> Result<std::path::PathBuf> {
+    let mut cargo = Command::new("cargo");
+    cargo
+        .current_dir(&workspace.root)
+        .args([
+            "build",
+            "--profile",
+            &profile.to_string(),
+            "--target",
+            TARGET,
+        ])
+        .args([
+            "--config",
+            &format!("target.{TARGET}.rustflags=[\"-C\",\"target-feature=+crt-static\"]"),
+        ]);
+    for (_, package) in OURS {
+        cargo.args(["--package", package]);
+    }
+    run_logged(
+        &format!("cargo build --profile {profile}"),
+        &mut cargo,
+        &workspace.cache.log("cargo-build"),
+    )?;
+    let metadata = output_of(Command::new("cargo").current_dir(&workspace.root).args([
+        "metadata",
+        "--no-deps",
+        "--format-version",
+        "1",
+    ]))?;
+    let metadata: Metadata = serde_json::from_str(&metadata)?;
+    Ok(metadata
+        .target_directory
+        .join(TARGET)
+        .join(profile.to_string()))
+}
+
+/// What we read of `cargo metadata`.
+#[derive(serde::Deserialize)]
+struct Metadata {
+    target_directory: std::path::PathBuf,
+}
+
+/// Busybox with every name it answers to.
+pub(super) fn add_busybox(layer: &mut Layer) -> Result<()> {
+    layer.file("bin/busybox", Path::new(BUSYBOX_PROGRAM))?;
+    let applets = output_of(Command::new(BUSYBOX_PROGRAM).arg("--list"))?;
+    for applet in applets.lines().filter(|applet| *applet != "busybox") {
+        layer.link(&format!("bin/{applet}"), "busybox");
+    }
+    Ok(())
+}
+
+fn program_alone(name: &str, program: &Path) -> Result<Layer> {
+    let mut layer = Layer::new();
+    layer.file(name, program)?;
+    Ok(layer)
+}
+
+fn settings_of(entrypoint: &str, user: Option<&str>) -> Settings {
+    Settings {
+        entrypoint: vec![entrypoint.to_owned()],
+        user: user.map(str::to_owned),
+        ..Settings::default()
+    }
+}
+
+pub(crate) const PAUSE: &str = "localhost/pause:3.9";
+pub(crate) const BUSYBOX: &str = "localhost/busybox:1.35";
+pub(crate) const COREDNS: &str = "localhost/coredns:1.15.0";
+pub(super) const BUSYBOX_PROGRAM: &str = "/bin/busybox";
+const NOBODY: &str = "65532";
+const TARGET: &str = "x86_64-unknown-linux-gnu";
+/// The image's name and the package, whose binary has the same name.
+const OURS: [(&str, &str); 3] = [
+    ("server", "sts-server"),
+    ("injector", "injector"),
+    ("refresher", "refresher"),
+];

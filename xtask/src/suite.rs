@@ -1,0 +1,286 @@
+//! `cargo xtask test`: everything that has to hold before a change lands.
+
+use std::io::{BufRead as _, BufReader};
+use std::path::PathBuf;
+use std::process::{Command, Stdio};
+
+use anyhow::{Context, Result, bail, ensure};
+use serde::Deserialize;
+use serde_json::json;
+
+use crate::cluster::{Cluster, ClusterName};
+use crate::progress::{Stopwatch, say};
+use crate::stage::{self, Stage};
+use crate::workspace::Workspace;
+use crate::{deny, python, tidy, tools};
+
+/// The layers, each needing more of the machine than the one before.
+#[derive(Clone, Copy, Debug, Eq, PartialEq, clap::ValueEnum)]
+pub(crate) enum Layer {
+    /// Format, lints, dependencies, and tests that need nothing but cargo
+    Unit,
+    /// Tests against a real kube-apiserver and etcd
+    Api,
+    /// Tests on the real node
+    E2e,
+}
+
+#[derive(Debug, clap::Args)]
+pub(crate) struct TestOptions {
+    /// Run one layer alone
+    #[arg(long, value_name = "LAYER")]
+    only: Option<Layer>,
+    /// Leave the end-to-end tests' cluster up; the next run uses it
+    #[arg(long)]
+    keep: bool,
+    /// Run only tests whose name contains this
+    #[arg(value_name = "FILTER")]
+    filter: Option<String>,
+}
+
+/// Counts over all test programs.
+#[derive(Debug, Default)]
+struct Counts {
+    passed: u32,
+    failed: u32,
+}
+
+/// Runs the layers, and says how long each took and how many tests ran.
+pub(crate) fn run(workspace: &Workspace, options: &TestOptions) -> Result<()> {
+    let mut counts = Counts::default();
+    let mut times = Vec::new();
+    for layer in [Layer::Unit, Layer::Api, Layer::E2e] {
+        if options.only.is_some_and(|only| only != layer) {
+            continue;
+        }
+        let watch = Stopwatch::start();
+        let outcome = match layer {
+            Layer::Unit => run_unit(workspace, options, &mut counts),
+            Layer::Api => run_api(workspace, options, &mut counts),
+            Layer::E2e => run_e2e(workspace, options, &mut counts),
+        };
+        times.push(format!("{layer:?} {:.0} s", watch.seconds()));
+        if let Err(error) = outcome {
+            println!(
+                "tests: {} passed, {} failed",
+                counts.passed,
+                counts.failed.max(1)
+            );
+            return Err(error);
+        }
+    }
+    say(times.join(", "));
+    println!("tests: {} passed, {} failed", counts.passed, counts.failed);
+    ensure!(counts.passed > 0, "no test ran");
+    Ok(())
+}
+
+fn run_unit(workspace: &Workspace, options: &TestOptions, counts: &mut Counts) -> Result<()> {
+    const WORKSPACE: [&str; 1] = ["--workspace"];
+    if options.filter.is_none() {
+        tidy::run(workspace)?;
+        cargo(workspace, "format", &["fmt", "--all", "--check"])?;
+        cargo(
+            workspace,
+            "format of tests/verifiers",
+            &[
+                "fmt",
+                "--manifest-path",
+                "tests/verifiers/Cargo.toml",
+                "--check",
+            ],
+        )?;
+        let clippy = [
+            "clippy",
+            "--locked",
+            WORKSPACE[0],
+            "--all-targets",
+            "--",
+            "-D",
+            "warnings",
+        ];
+        cargo(workspace, "lints", &clippy)?;
+        deny::run(workspace)?;
+        document(workspace)?;
+    }
+    let mut command = Command::new("cargo");
+    command
+        .current_dir(&workspace.root)
+        .args(["test", "--locked", WORKSPACE[0], "--no-fail-fast"]);
+    command.args(["--exclude", "api-tests", "--exclude", "e2e-tests"]);
+    command.args(&options.filter);
+    run_tests("unit tests", &mut command, counts)
+}
+
+fn document(workspace: &Workspace) -> Result<()> {
+    say("documentation");
+    let status = Command::new("cargo")
+        .current_dir(&workspace.root)
+        .env("RUSTDOCFLAGS", "-D warnings")
+        .args(["doc", "--quiet", "--locked", "--workspace", "--no-deps"])
+        .status()?;
+    ensure!(status.success(), "documentation: {status}");
+    Ok(())
+}
+
+fn run_api(workspace: &Workspace, options: &TestOptions, counts: &mut Counts) -> Result<()> {
+    let programs = tools::control_plane_binaries(workspace)?;
+    let mut command = Command::new("cargo");
+    command
+        .current_dir(&workspace.root)
+        .args(["test", "--locked", "--package", "api-tests"]);
+    command.args(&options.filter);
+    command
+        .env("KUBE_STS_ETCD", programs.etcd)
+        .env("KUBE_STS_KUBE_APISERVER", programs.kube_apiserver);
+    run_tests("tests against a real API server", &mut command, counts)
+}
+
+fn run_e2e(workspace: &Workspace, options: &TestOptions, counts: &mut Counts) -> Result<()> {
+    // Apart from the demo's cluster, which may be up and must not be disturbed.
+    let cluster = Cluster::open(workspace, "e2e".parse::<ClusterName>()?);
+    let outcome = play(workspace, &cluster, options, counts);
+    if options.keep {
+        say("the cluster stays up: cargo xtask cluster --name e2e status");
+        return outcome;
+    }
+    let logs = workspace.cache.root().join("log/e2e-cluster");
+    let ended = cluster.down(Some(&logs));
+    outcome
+        .with_context(|| format!("the cluster's logs are in {}", logs.display()))
+        .and(ended)
+}
+
+fn play(
+    workspace: &Workspace,
+    cluster: &Cluster<'_>,
+    options: &TestOptions,
+    counts: &mut Counts,
+) -> Result<()> {
+    let programs = compile_e2e(workspace)?;
+    let stage = Stage::set_up(workspace, cluster)?;
+    let facts = write_facts(&stage)?;
+    for program in programs {
+        // Compiled outside, run on the node: there is no network to fetch anything with.
+        let mut command = cluster.command_in_node(&program.to_string_lossy())?;
+        command
+            .args(&options.filter)
+            .arg("--test-threads=4")
+            .env("KUBE_STS_STAGE", &facts);
+        run_tests("end-to-end tests", &mut command, counts)?;
+    }
+    Ok(())
+}
+
+#[derive(Deserialize)]
+struct Artifact {
+    executable: Option<PathBuf>,
+}
+
+/// The test programs of `tests/e2e`.
+fn compile_e2e(workspace: &Workspace) -> Result<Vec<PathBuf>> {
+    let built = Command::new("cargo")
+        .current_dir(&workspace.root)
+        .args([
+            "test",
+            "--locked",
+            "--package",
+            "e2e-tests",
+            "--no-run",
+            "--message-format",
+            "json",
+        ])
+        .stderr(Stdio::inherit())
+        .output()?;
+    ensure!(built.status.success(), "tests/e2e does not compile");
+    let lines = String::from_utf8(built.stdout)?;
+    let artifacts = lines
+        .lines()
+        .filter_map(|line| serde_json::from_str::<Artifact>(line).ok());
+    let programs: Vec<PathBuf> = artifacts
+        .filter_map(|artifact| artifact.executable)
+        .collect();
+    ensure!(!programs.is_empty(), "tests/e2e has no test program");
+    Ok(programs)
+}
+
+/// What the end-to-end tests know about the stage: paths and names, in one JSON file.
+fn write_facts(stage: &Stage<'_, '_>) -> Result<PathBuf> {
+    let workspace = stage.workspace;
+    let python = python::ensure(workspace)?;
+    let facts = json!({
+        "repository": workspace.root,
+        "kubeconfig": stage.cluster.kubeconfig(),
+        "kubectl": tools::Module::K8s.ensure(workspace)?.join("kubectl"),
+        "helm": tools::Module::Helm.ensure(workspace)?.join("helm"),
+        "python": python.join("python"),
+        "aws": python.join("aws"),
+        "image_values": stage.cluster.root().join("images.json"),
+        "scratch": stage.cluster.root().join("e2e"),
+        "ca": stage.ca(),
+        "awscli_image": stage.awscli.reference,
+        "release": stage::RELEASE,
+        "namespace": stage::NAMESPACE,
+        "chart": workspace.root.join(stage::CHART),
+    });
+    std::fs::create_dir_all(stage.cluster.root().join("e2e"))?;
+    let path = stage.cluster.root().join("stage.json");
+    std::fs::write(&path, facts.to_string())?;
+    Ok(path)
+}
+
+fn cargo(workspace: &Workspace, what: &str, arguments: &[&str]) -> Result<()> {
+    say(what);
+    let status = Command::new("cargo")
+        .current_dir(&workspace.root)
+        .args(arguments)
+        .status()?;
+    ensure!(status.success(), "{what}: {status}");
+    Ok(())
+}
+
+/// Runs test programs with their output shown, and adds up what their closing lines say.
+fn run_tests(what: &str, command: &mut Command, counts: &mut Counts) -> Result<()> {
+    say(what);
+    let mut child = command
+        .stdout(Stdio::piped())
+        .spawn()
+        .with_context(|| format!("cannot start {what}"))?;
+    let output = child.stdout.take().context("output is piped")?;
+    for line in BufReader::new(output).lines() {
+        let line = line?;
+        println!("{line}");
+        if let Some(result) = line.strip_prefix("test result: ") {
+            counts.passed += number_before(result, " passed");
+            counts.failed += number_before(result, " failed");
+        }
+    }
+    let status = child.wait()?;
+    if !status.success() {
+        bail!("{what}: {status}");
+    }
+    Ok(())
+}
+
+fn number_before(text: &str, word: &str) -> u32 {
+    let before = text.split(word).next().unwrap_or_default();
+    before
+        .rsplit(' ')
+        .next()
+        .and_then(|number| number.parse().ok())
+        .unwrap_or(0)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn closing_lines_are_counted() {
+        let line =
+            "ok. 41 passed; 2 failed; 0 ignored; 0 measured; 0 filtered out; finished in 1.77s";
+        assert_eq!(number_before(line, " passed"), 41);
+        assert_eq!(number_before(line, " failed"), 2);
+        assert_eq!(number_before("nothing", " passed"), 0);
+    }
+}
