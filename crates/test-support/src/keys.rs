@@ -25,7 +25,11 @@ enum Pair {
     Rsa(RsaKeyPair),
 }
 
-#[expect(clippy::expect_used, reason = "a test without its keys cannot go on")]
+#[expect(
+    clippy::expect_used,
+    clippy::missing_panics_doc,
+    reason = "a test without its keys cannot go on"
+)]
 impl TestKey {
     /// An RSA key with 2048 bits, the same at each call of one process: making one takes a while.
     pub fn rsa() -> &'static Self {

@@ -81,7 +81,7 @@ pub(crate) fn ours(workspace: &Workspace, profile: Profile) -> Result<Vec<Image>
     let target_dir = compile(workspace, profile)?;
     let images = OURS.map(|(name, program)| {
         let binary = target_dir.join(program);
-        let key = Fingerprint::of_recipe(1).file(&binary)?.key();
+        let key = Fingerprint::of_recipe(2).file(&binary)?.key();
         make(
             workspace,
             // A tag of its own for each content, so that a new build is a new image to the kubelet.

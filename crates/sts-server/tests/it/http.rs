@@ -1,0 +1,203 @@
+//! HTTP itself: methods, paths, and bytes that no client would send.
+
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::TcpStream;
+
+use super::support::{Server, header, status_of, token};
+
+#[tokio::test]
+async fn http_002_another_method_is_405_with_allow() {
+    let server = Server::start().await;
+    let documents = [
+        "/aws/.well-known/openid-configuration",
+        "/aws/certs",
+        "/aws/issuer-docs",
+        "/aws/openid/v1/jwks",
+        "/aws/token/user",
+    ];
+    let get = documents.map(|path| {
+        (
+            path,
+            "GET,HEAD",
+            &["POST", "PUT", "DELETE", "OPTIONS", "TRACE"][..],
+        )
+    });
+    let post = ["/aws/token", "/aws/reissue"].map(|path| {
+        (
+            path,
+            "POST",
+            &["GET", "HEAD", "PUT", "PATCH", "OPTIONS", "TRACE"][..],
+        )
+    });
+    for (path, allow, methods) in get.into_iter().chain(post) {
+        for method in methods {
+            let request = server.request(method, path).header("x-canary", "canary");
+            let response = request.bearer_auth(token()).send().await.unwrap();
+            assert_eq!(response.status(), 405, "{method} {path}");
+            assert_eq!(header(&response, "allow"), allow, "{method} {path}");
+            assert_eq!(response.text().await.unwrap(), "", "{method} {path}");
+        }
+    }
+    assert_eq!(server.audit_now().len(), 0);
+}
+
+#[tokio::test]
+async fn http_003_a_path_has_one_spelling() {
+    let server = Server::start().await;
+    assert_eq!(server.raw_exchange("/aws/token").await, 200);
+    for target in [
+        "/aws/token/",
+        "//aws/token",
+        "/aws//token",
+        "/AWS/token",
+        "/aws/Token",
+        "/aws%2ftoken",
+        "/aws%2Ftoken",
+        "/%61ws/token",
+        "/aws;a=b/token",
+        "/aws/./token",
+        "/gcp/../aws/token",
+        "/aws/token/..",
+        "/aws/token%00",
+        "/aws/token%20",
+        "/awsx/token",
+        "/token",
+        "/aws",
+        "/",
+    ] {
+        assert_eq!(server.raw_exchange(target).await, 404, "{target}");
+    }
+    for target in ["/aws\\token", "aws/token", "/aws/\u{74}oken\u{e9}"] {
+        let status = server.raw_exchange(target).await;
+        assert!(matches!(status, 400 | 404), "{target}: {status}");
+    }
+    assert_eq!(server.raw_exchange("/aws/token?x=1").await, 400);
+    assert_eq!(server.audit(2).await.len(), 2);
+}
+
+#[tokio::test]
+async fn http_005_the_host_decides_nothing() {
+    let server = Server::start().await;
+    for host in ["localhost", "evil.example", "localhost:1", "aws2"] {
+        let request = format!(
+            "POST /aws/token HTTP/1.1\r\nHost: {host}\r\nAuthorization: Bearer {}\r\nContent-Length: 0\r\nConnection: close\r\n\r\n",
+            token()
+        );
+        assert_eq!(
+            status_of(&server.raw(request.as_bytes()).await),
+            200,
+            "{host}"
+        );
+    }
+}
+
+#[tokio::test]
+async fn http_015_framing_that_can_be_read_in_two_ways() {
+    let server = Server::start().await;
+    let second = format!(
+        "POST /aws/token HTTP/1.1\r\nHost: localhost\r\nAuthorization: Bearer {}\r\nContent-Length: 0\r\nConnection: close\r\n\r\n",
+        token()
+    );
+    for headers in [
+        "Content-Length: 3\r\nContent-Length: 4",
+        "Content-Length: 3, 4",
+        "Content-Length: +3",
+        "Content-Length: 0x3",
+        "Content-Length: -1",
+        "Transfer-Encoding: xchunked",
+        "Transfer-Encoding: chunked, identity",
+        "Content-Length : 3",
+        "X: a\r\n folded: b\r\nContent-Length: 3",
+        "X: a\0b\r\nContent-Length: 3",
+    ] {
+        let request =
+            format!("POST /aws/token HTTP/1.1\r\nHost: localhost\r\n{headers}\r\n\r\nabc{second}");
+        let answer = server.raw(request.as_bytes()).await;
+        assert!(matches!(status_of(&answer), 0 | 400), "{headers}: {answer}");
+        assert!(!answer.contains("application/jwt"), "{headers}: {answer}");
+    }
+    assert_eq!(server.audit_now().len(), 0);
+}
+
+#[tokio::test]
+async fn http_019_too_much_of_a_head() {
+    let server = Server::start().await;
+    let one = format!("X: {}", "x".repeat(20 * 1024));
+    let many = (0..200)
+        .map(|index| format!("X-{index}: x"))
+        .collect::<Vec<_>>()
+        .join("\r\n");
+    for headers in [one, many] {
+        let request = format!(
+            "GET /aws/certs HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n{headers}\r\n\r\n"
+        );
+        let answer = server.raw(request.as_bytes()).await;
+        assert_eq!(status_of(&answer), 431, "{answer}");
+    }
+}
+
+#[tokio::test]
+async fn http_021_no_answer_repeats_what_was_asked() {
+    let server = Server::start().await;
+    for (path, body) in [
+        ("/aws/token", "grant_type=canary"),
+        ("/aws/token", "canary=1&canary=2"),
+        ("/aws/canary", ""),
+        ("/aws/token?canary=1", ""),
+    ] {
+        let request = server
+            .request("POST", path)
+            .header("content-type", "application/x-www-form-urlencoded")
+            .header("x-canary", "canary")
+            .body(body);
+        let text = request.send().await.unwrap().text().await.unwrap();
+        assert!(!text.contains("canary"), "{text}");
+    }
+}
+
+#[tokio::test]
+async fn http_024_each_port_has_its_own_routes() {
+    let server = Server::start().await;
+    for path in [
+        "/metrics",
+        "/livez",
+        "/readyz",
+        "/healthz",
+        "/debug",
+        "/aws/metrics",
+    ] {
+        assert_eq!(server.get(path).await.status(), 404, "{path}");
+    }
+    for path in ["/", "/aws/certs", "/aws/token", "/debug/pprof", "/metrics/"] {
+        assert_eq!(server.admin(path).await.status(), 404, "{path}");
+    }
+    for path in ["/livez", "/readyz", "/metrics"] {
+        assert_eq!(server.admin(path).await.status(), 200, "{path}");
+    }
+}
+
+#[tokio::test]
+async fn http_025_plaintext_on_the_tls_port_gets_no_data() {
+    let server = Server::start().await;
+    let mut stream = TcpStream::connect(server.listen).await.unwrap();
+    let request = b"GET /aws/certs HTTP/1.1\r\nHost: localhost\r\n\r\n";
+    stream.write_all(request).await.unwrap();
+    let mut answer = Vec::new();
+    drop(stream.read_to_end(&mut answer).await);
+    assert!(!answer.starts_with(b"HTTP"), "{answer:?}");
+    assert!(answer.len() <= 7, "at most one TLS alert: {answer:?}");
+    assert_eq!(server.get("/aws/certs").await.status(), 200);
+}
+
+#[tokio::test]
+async fn http_2_is_offered() {
+    let server = Server::start().await;
+    for (offer, chosen) in [
+        (&[&b"h2"[..], b"http/1.1"][..], Some(&b"h2"[..])),
+        (&[b"http/1.1"], Some(b"http/1.1")),
+        (&[], None),
+    ] {
+        let stream = server.connect(offer).await;
+        assert_eq!(stream.get_ref().1.alpn_protocol(), chosen);
+    }
+}

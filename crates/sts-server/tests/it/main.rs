@@ -1,0 +1,19 @@
+//! The token service from outside: the real program over loopback HTTPS. Names are those of the attack catalogue where it has one.
+
+#![expect(
+    clippy::unwrap_used,
+    clippy::indexing_slicing,
+    clippy::panic,
+    reason = "a test's helpers may fail the test; clippy.toml allows it in the tests alone"
+)]
+
+mod audit;
+mod command_line;
+mod documents;
+mod exchange;
+mod http;
+mod life;
+mod metrics;
+mod refuse;
+mod request;
+mod support;
