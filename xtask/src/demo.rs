@@ -9,7 +9,7 @@ use serde_json::Value;
 
 use crate::cluster::Cluster;
 use crate::poll;
-use crate::progress::{Stopwatch, say};
+use crate::progress::Stopwatch;
 use crate::stage::{APP_SUBJECT, BUCKET, CHART, NAMESPACE, RELEASE, Stage};
 use crate::workspace::Workspace;
 
@@ -230,6 +230,5 @@ fn text<'a>(value: &'a Value, pointer: &str) -> &'a str {
 }
 
 fn headline(line: &str) {
-    say("");
     println!("\n{line}");
 }

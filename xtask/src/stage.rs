@@ -37,9 +37,11 @@ impl<'c, 'w> Stage<'c, 'w> {
     /// Builds what is missing, starts what does not run, installs the chart and publishes the issuer's documents. Whatever is there
     /// already stays.
     pub(crate) fn set_up(workspace: &'w Workspace, cluster: &'c Cluster<'w>) -> Result<Self> {
-        say(
-            "a first run builds Kubernetes, MinIO and our programs from source: about 25 minutes on two cores",
-        );
+        if !workspace.cache.root().join("tools").exists() {
+            say(
+                "the first run builds Kubernetes, MinIO and our programs from source: about 25 minutes on two cores",
+            );
+        }
         tools::ensure_all(workspace)?;
         python::ensure(workspace)?;
         let relying_parties = outside::build(workspace)?;

@@ -128,13 +128,10 @@ async fn http_014_a_body_beyond_16_kib() {
     )
     .await;
     // In chunks, whose sum nobody announced.
-    let chunk = "x".repeat(1024);
-    let mut request = "POST /aws/token HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: chunked\r\nConnection: close\r\n\
-                       Content-Type: application/x-www-form-urlencoded\r\n\r\n"
-        .to_owned();
-    for _ in 0..17 {
-        request.push_str(&format!("400\r\n{chunk}\r\n"));
-    }
+    let head = "POST /aws/token HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: chunked\r\nConnection: close\r\n\
+                Content-Type: application/x-www-form-urlencoded\r\n\r\n";
+    let chunk = format!("400\r\n{}\r\n", "x".repeat(1024));
+    let request = format!("{head}{}", chunk.repeat(17));
     let answer = server.raw(request.as_bytes()).await;
     assert!(answer.starts_with("HTTP/1.1 413 "), "{answer}");
 }

@@ -1,0 +1,36 @@
+#!/bin/sh
+# Runs etcd and kube-apiserver as long as the test process lives. Whoever starts this asks the kernel to send SIGTERM when it dies,
+# however it dies; then both programs are killed and the directory is removed.
+# Arguments: directory, etcd, kube-apiserver, port of etcd, port of its peers, port of kube-apiserver.
+set -eu
+directory=$1 etcd=$2 apiserver=$3 client=$4 peer=$5 secure=$6
+
+children=
+end() {
+    trap - TERM EXIT
+    for child in $children; do kill -KILL "$child" 2>/dev/null || true; done
+    wait
+    rm -rf "$directory"
+    exit 0
+}
+trap end TERM EXIT
+trap '' INT
+
+setpriv --pdeathsig KILL -- "$etcd" \
+    --data-dir "$directory/etcd" --unsafe-no-fsync \
+    --listen-client-urls "http://127.0.0.1:$client" --advertise-client-urls "http://127.0.0.1:$client" \
+    --listen-peer-urls "http://127.0.0.1:$peer" >"$directory/etcd.log" 2>&1 &
+children=$!
+setpriv --pdeathsig KILL -- "$apiserver" \
+    --etcd-servers "http://127.0.0.1:$client" \
+    --bind-address 127.0.0.1 --advertise-address 127.0.0.1 --secure-port "$secure" --endpoint-reconciler-type none \
+    --cert-dir "$directory/tls" --token-auth-file "$directory/tokens.csv" \
+    --service-cluster-ip-range 10.0.0.0/24 --allow-privileged \
+    --authorization-mode RBAC --disable-admission-plugins ServiceAccount --enable-aggregator-routing \
+    --service-account-issuer https://kubernetes.default.svc.cluster.local \
+    --service-account-key-file "$directory/accounts.pub" --service-account-signing-key-file "$directory/accounts.key" \
+    >"$directory/kube-apiserver.log" 2>&1 &
+children="$children $!"
+echo "$!" >"$directory/kube-apiserver.pid.new"
+mv "$directory/kube-apiserver.pid.new" "$directory/kube-apiserver.pid"
+wait

@@ -1,0 +1,214 @@
+//! etcd and kube-apiserver on loopback, as controller-runtime's envtest starts them, and calls to them as an administrator.
+
+use std::net::{SocketAddr, TcpListener};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command};
+use std::sync::{Arc, mpsc};
+use std::time::Duration;
+
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+use rcgen::{KeyPair, PKCS_RSA_SHA256, RsaKeySize};
+use reqwest::{Certificate, Client};
+use serde_json::{Value, json};
+use tokio::sync::OnceCell;
+use tokio::time::{Instant, sleep, timeout};
+
+const ADMINISTRATOR: &str = "administrator-of-the-tests";
+/// How long the API server may take to start beside other builds.
+const START: Duration = Duration::from_secs(90);
+
+/// A running API server.
+pub(crate) struct ControlPlane {
+    pub(crate) url: String,
+    pub(crate) ca_file: PathBuf,
+    directory: PathBuf,
+    /// For administrators' calls.
+    token: String,
+    /// Keeps the thread that the kernel watches.
+    guardian: mpsc::Sender<()>,
+}
+
+impl ControlPlane {
+    /// The one that all tests share. It ends with the process.
+    pub(crate) async fn shared() -> &'static Self {
+        static SHARED: OnceCell<ControlPlane> = OnceCell::const_new();
+        SHARED.get_or_init(Self::start).await
+    }
+
+    /// One of a test's own, to stop and to break. It ends when it is dropped.
+    pub(crate) async fn start() -> Self {
+        svc_runtime::install_crypto_provider();
+        let binaries = binaries();
+        let directory = tempfile::Builder::new()
+            .prefix("kube-sts-api-")
+            .tempdir()
+            .unwrap()
+            .keep();
+        let key = KeyPair::generate_rsa_for(&PKCS_RSA_SHA256, RsaKeySize::_2048).unwrap();
+        let write = |name: &str, text: String| std::fs::write(directory.join(name), text).unwrap();
+        write("accounts.key", key.serialize_pem());
+        write("accounts.pub", key.public_key_pem());
+        write("tokens.csv", format!("{ADMINISTRATOR},admin,admin,system:masters\n"));
+        let ports = [free_port(), free_port(), free_port()];
+        let guardian = guard(&directory, &binaries, ports);
+        let this = Self {
+            url: format!("https://127.0.0.1:{}", ports[2].port()),
+            ca_file: directory.join("tls/apiserver.crt"),
+            directory,
+            token: ADMINISTRATOR.to_owned(),
+            guardian,
+        };
+        this.becomes_ready().await;
+        this
+    }
+
+    async fn becomes_ready(&self) {
+        let deadline = Instant::now() + START;
+        loop {
+            // The certificate is there once kube-apiserver has made it.
+            if self.ca_file.exists() && self.call("GET", "/readyz", None).await.0 == 200 {
+                break;
+            }
+            assert!(Instant::now() < deadline, "kube-apiserver is not ready: {}", self.log());
+            sleep(Duration::from_millis(100)).await;
+        }
+    }
+
+    fn log(&self) -> String {
+        let read = |name| std::fs::read_to_string(self.directory.join(name)).unwrap_or_default();
+        let text = [read("etcd.log"), read("kube-apiserver.log")].concat();
+        let lines: Vec<&str> = text.lines().rev().take(20).collect();
+        lines.join("\n")
+    }
+
+    /// A client for the API server: made anew, since each test has a runtime of its own.
+    fn client(&self) -> Option<Client> {
+        let pem = std::fs::read(&self.ca_file).ok()?;
+        let roots = Certificate::from_pem_bundle(&pem).ok()?;
+        let client = Client::builder()
+            .tls_certs_only(roots)
+            .timeout(Duration::from_secs(30));
+        client.build().ok()
+    }
+
+    /// A call as an administrator: the status and the answer. Status 0 if there is none.
+    pub(crate) async fn call(&self, method: &str, path: &str, body: Option<&Value>) -> (u16, Value) {
+        let Some(client) = self.client() else {
+            return (0, Value::Null);
+        };
+        let mut request = client
+            .request(method.parse().unwrap(), format!("{}{path}", self.url))
+            .bearer_auth(&self.token);
+        if let Some(body) = body {
+            let patch = method == "PATCH";
+            let kind = if patch { "application/merge-patch+json" } else { "application/json" };
+            request = request.header("content-type", kind).body(body.to_string());
+        }
+        let Ok(response) = request.send().await else {
+            return (0, Value::Null);
+        };
+        let status = response.status().as_u16();
+        let text = response.text().await.unwrap_or_default();
+        (status, serde_json::from_str(&text).unwrap_or(Value::Null))
+    }
+
+    /// A call that has to succeed.
+    pub(crate) async fn ok(&self, method: &str, path: &str, body: Option<&Value>) -> Value {
+        let (status, answer) = self.call(method, path, body).await;
+        assert!((200..300).contains(&status), "{method} {path}: {status} {answer}");
+        answer
+    }
+
+    pub(crate) async fn get(&self, path: &str) -> Value {
+        self.ok("GET", path, None).await
+    }
+
+    pub(crate) async fn create(&self, path: &str, object: Value) -> Value {
+        self.ok("POST", path, Some(&object)).await
+    }
+
+    pub(crate) async fn delete(&self, path: &str) {
+        let now = json!({"gracePeriodSeconds": 0});
+        drop(self.ok("DELETE", path, Some(&now)).await);
+    }
+
+    /// A TokenRequest: for an audience or the API server's own, bound to a pod (name and uid) or to nothing.
+    pub(crate) async fn token(
+        &self,
+        namespace: &str,
+        account: &str,
+        audience: Option<&str>,
+        pod: Option<(&str, &str)>,
+    ) -> String {
+        let mut spec = json!({"expirationSeconds": 3600});
+        if let Some(audience) = audience {
+            spec["audiences"] = json!([audience]);
+        }
+        if let Some((name, uid)) = pod {
+            spec["boundObjectRef"] = json!({"apiVersion": "v1", "kind": "Pod", "name": name, "uid": uid});
+        }
+        let path = format!("/api/v1/namespaces/{namespace}/serviceaccounts/{account}/token");
+        let answer = self.create(&path, json!({"spec": spec})).await;
+        answer["status"]["token"].as_str().unwrap().to_owned()
+    }
+
+    /// Sends kube-apiserver a signal.
+    pub(crate) fn signal(&self, signal: Signal) {
+        let pid = std::fs::read_to_string(self.directory.join("kube-apiserver.pid")).unwrap();
+        kill(Pid::from_raw(pid.trim().parse().unwrap()), signal).unwrap();
+    }
+}
+
+impl Drop for ControlPlane {
+    fn drop(&mut self) {
+        drop(self.guardian.send(()));
+    }
+}
+
+/// The folder that holds etcd and kube-apiserver.
+#[expect(
+    clippy::disallowed_methods,
+    reason = "the environment is how `cargo xtask test` tells where they are"
+)]
+fn binaries() -> PathBuf {
+    let set = ["KUBEBUILDER_ASSETS", "KUBE_STS_CONTROL_PLANE"]
+        .iter()
+        .find_map(std::env::var_os);
+    let Some(folder) = set.map(PathBuf::from) else {
+        panic!(
+            "KUBEBUILDER_ASSETS names no folder with etcd and kube-apiserver: run `cargo xtask test --only api`, which makes one"
+        );
+    };
+    for program in ["etcd", "kube-apiserver"] {
+        assert!(folder.join(program).exists(), "{} has no {program}", folder.display());
+    }
+    folder
+}
+
+pub(crate) fn free_port() -> SocketAddr {
+    let listener = TcpListener::bind(("127.0.0.1", 0)).unwrap();
+    listener.local_addr().unwrap()
+}
+
+/// Starts the script on a thread that lives as long as the control plane shall: the kernel signals the script when that thread ends, and
+/// with it when the process ends, however it does. (A test's own thread ends with the test.)
+fn guard(directory: &Path, binaries: &Path, ports: [SocketAddr; 3]) -> mpsc::Sender<()> {
+    let (sender, receiver) = mpsc::channel();
+    let mut command = Command::new("setpriv");
+    command
+        .args(["--pdeathsig", "TERM", "--", "sh"])
+        .arg(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/it/control-plane.sh"))
+        .arg(directory)
+        .args([binaries.join("etcd"), binaries.join("kube-apiserver")])
+        .args(ports.map(|address| address.port().to_string()));
+    drop(std::thread::spawn(move || {
+        let mut script: Child = command.spawn().unwrap();
+        // Until the sender is used or dropped.
+        drop(receiver.recv());
+        let pid = Pid::from_raw(i32::try_from(script.id()).unwrap());
+        drop(kill(pid, Signal::SIGTERM));
+        drop(script.wait());
+    }));
+    sender
+}

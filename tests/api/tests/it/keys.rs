@@ -1,0 +1,97 @@
+//! The signing key's Secret: made once, kept for ever, never replaced.
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use serde_json::{Value, json};
+
+use super::install::{Install, Variant};
+use super::process::Process;
+use super::wait::eventually;
+
+async fn secret(install: &Install) -> Value {
+    install.plane.get(&install.path("secrets/aws-signing-key")).await
+}
+
+async fn not_ready_because(server: &Process, part: &str) -> String {
+    eventually(part, async || {
+        let (status, text) = server.readiness().await;
+        (status == 503 && text.contains(part)).then_some(text)
+    })
+    .await
+}
+
+#[tokio::test]
+async fn key_001_the_key_survives_a_restart() {
+    let install = Install::new().await;
+    let mut server = Process::server(&install);
+    server.becomes_ready().await;
+    let (set, filled) = (server.key_set(&install).await, secret(&install).await);
+    let annotations = &filled["metadata"]["annotations"];
+    assert_eq!(annotations["sts.tremolo.io/kid"], set["keys"][0]["kid"]);
+    assert_eq!(annotations["sts.tremolo.io/algorithm"], "RS256");
+    server.kill();
+    let mut server = Process::server(&install);
+    server.becomes_ready().await;
+    assert_eq!(server.key_set(&install).await, set);
+    assert_eq!(secret(&install).await, filled, "nothing is written twice");
+}
+
+#[tokio::test]
+async fn a_users_own_key_is_taken() {
+    let install = Install::new().await;
+    let pem = rcgen::KeyPair::generate_rsa_for(&rcgen::PKCS_RSA_SHA256, rcgen::RsaKeySize::_2048)
+        .unwrap()
+        .serialize_pem();
+    let data = json!({"data": {"tls.key": STANDARD.encode(pem), "tls.crt": STANDARD.encode("unused")}});
+    let path = install.path("secrets/aws-signing-key");
+    let before = install.plane.ok("PATCH", &path, Some(&data)).await;
+    let mut server = Process::server(&install);
+    server.becomes_ready().await;
+    let (_, token) = install.good_token().await;
+    assert_eq!(server.exchange_status(&install, &token).await, 200);
+    assert_eq!(secret(&install).await, before);
+}
+
+#[tokio::test]
+async fn a_key_that_cannot_be_used_is_named_and_left_alone() {
+    for data in [
+        json!({"signing-key.pem": STANDARD.encode("no key")}),
+        json!({"signing-key.pem": ""}),
+        json!({"something-else": STANDARD.encode("x")}),
+    ] {
+        let install = Install::new().await;
+        let path = install.path("secrets/aws-signing-key");
+        let before = install.plane.ok("PATCH", &path, Some(&json!({"data": data}))).await;
+        let server = Process::server(&install);
+        let said = not_ready_because(&server, "aws-signing-key").await;
+        assert!(said.contains("signing key: "), "{said}");
+        let (_, token) = install.good_token().await;
+        let response = server.exchange(&install, &token).await;
+        assert_eq!(response.status(), 503, "{data}");
+        assert_eq!(response.headers()["retry-after"], "5");
+        assert_eq!(secret(&install).await, before, "{data}");
+    }
+}
+
+/// An administrator puts it right, and nobody has to restart anything.
+#[tokio::test]
+async fn a_key_put_right_is_taken_without_a_restart() {
+    let install = Install::new().await;
+    let path = install.path("secrets/aws-signing-key");
+    let broken = json!({"data": {"signing-key.pem": STANDARD.encode("no key")}});
+    drop(install.plane.ok("PATCH", &path, Some(&broken)).await);
+    let mut server = Process::server(&install);
+    drop(not_ready_because(&server, "aws-signing-key").await);
+    drop(install.plane.ok("PATCH", &path, Some(&json!({"data": null}))).await);
+    server.becomes_ready().await;
+    assert_eq!(server.key_set(&install).await["keys"].as_array().unwrap().len(), 1);
+}
+
+#[tokio::test]
+async fn a_missing_secret_is_named_with_the_remedy() {
+    let install = Install::variant(Variant::default()).await;
+    install.plane.delete(&install.path("secrets/aws-signing-key")).await;
+    let server = Process::server(&install);
+    let said = not_ready_because(&server, "aws-signing-key").await;
+    assert!(said.contains("kubectl create secret generic aws-signing-key"), "{said}");
+}

@@ -1,0 +1,24 @@
+//! The programs as processes, against a real kube-apiserver with etcd on loopback. There is no kubelet: pods stay pending, which is all
+//! that a token bound to a pod needs, and no controller: ServiceAccounts are made by hand.
+//!
+//! [`control_plane`] starts the API server once for all tests; [`install`] gives each test namespaces of its own with what the chart
+//! would create in them; [`process`] runs the programs with the rights the chart gives them.
+
+#![expect(
+    clippy::unwrap_used,
+    clippy::indexing_slicing,
+    clippy::panic,
+    reason = "a test's helpers may fail the test; clippy.toml allows it in the tests alone"
+)]
+
+mod control_plane;
+mod exchange;
+mod install;
+mod keys;
+mod liveness;
+mod outage;
+mod process;
+mod replicas;
+mod wait;
+mod webhook;
+mod webhook_admits;

@@ -1,0 +1,67 @@
+//! An API server that does not answer, or not us: nobody gets a token, and everybody is told to come back.
+
+use std::time::Duration;
+
+use nix::sys::signal::Signal;
+use tokio::time::Instant;
+
+use super::control_plane::ControlPlane;
+use super::install::{Install, Variant};
+use super::process::Process;
+use super::wait::eventually;
+
+#[tokio::test]
+async fn live_016_without_the_right_to_review_it_is_503_not_401() {
+    let variant = Variant {
+        without_reviews: true,
+        ..Variant::default()
+    };
+    let install = Install::variant(variant).await;
+    let mut server = Process::server(&install);
+    server.becomes_ready().await;
+    let (_, token) = install.good_token().await;
+    let response = server.exchange(&install, &token).await;
+    assert_eq!(response.status(), 503);
+    assert_eq!(response.headers()["retry-after"], "5");
+    assert!(!response.headers().contains_key("www-authenticate"));
+    assert_eq!(server.reason(1).await, "backend_unavailable");
+    let log = server.lines().join("\n");
+    assert!(log.contains("TokenReview was refused"), "{log}");
+    assert!(!log.contains(&token), "{log}");
+}
+
+#[tokio::test]
+async fn live_017_a_silent_api_server_is_503_within_our_patience() {
+    // Of this test alone: nobody else's server may fall silent. It ends with the process, as the shared one does.
+    let plane: &'static ControlPlane = Box::leak(Box::new(ControlPlane::start().await));
+    let install = Install::on(plane, Variant::default()).await;
+    let mut server = Process::server(&install);
+    server.becomes_ready().await;
+    let (_, token) = install.good_token().await;
+    assert_eq!(server.exchange_status(&install, &token).await, 200);
+    let client = server.client(&install).await;
+    let exchange = || {
+        client
+            .post(server.url(&install, "/aws/token"))
+            .bearer_auth(&token)
+            .send()
+    };
+    plane.signal(Signal::SIGSTOP);
+    for reason in [2, 3] {
+        let begin = Instant::now();
+        let response = exchange().await.unwrap();
+        assert_eq!(response.status(), 503);
+        assert_eq!(response.headers()["retry-after"], "5");
+        assert!(begin.elapsed() < Duration::from_secs(8), "{:?}", begin.elapsed());
+        assert_eq!(server.reason(reason).await, "backend_unavailable");
+    }
+    // What needs no API server goes on.
+    let keys = client.get(server.url(&install, "/aws/certs")).send().await.unwrap();
+    assert_eq!(keys.status(), 200);
+    assert_eq!(server.readiness().await.0, 200, "the others are no better off");
+    plane.signal(Signal::SIGCONT);
+    eventually("tokens again", async || {
+        (exchange().await.unwrap().status() == 200).then_some(())
+    })
+    .await;
+}

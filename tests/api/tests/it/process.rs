@@ -1,0 +1,175 @@
+//! The programs as processes.
+
+use std::io::{BufRead, BufReader};
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::sync::{Arc, Mutex, OnceLock};
+use std::time::Duration;
+
+use reqwest::{Certificate, Client, Response};
+use serde_json::Value;
+
+use super::control_plane::free_port;
+use super::install::Install;
+use super::wait::{PATIENCE, eventually};
+
+/// The folder of the programs, which are built once. `cargo test -p api-tests` builds no other package's programs.
+fn programs() -> &'static Path {
+    static PROGRAMS: OnceLock<PathBuf> = OnceLock::new();
+    PROGRAMS.get_or_init(|| {
+        let built = Command::new(env!("CARGO"))
+            .args(["build", "--quiet", "--package", "sts-server", "--package", "injector", "--bins"])
+            .current_dir(env!("CARGO_MANIFEST_DIR"))
+            .status()
+            .unwrap();
+        assert!(built.success(), "the programs cannot be built");
+        // CARGO_TARGET_TMPDIR is target/tmp.
+        let target = Path::new(env!("CARGO_TARGET_TMPDIR")).parent().unwrap();
+        target.join("debug")
+    })
+}
+
+/// A running program; killed when it is dropped, and by the kernel if the test's thread ends otherwise.
+pub(crate) struct Process {
+    child: Child,
+    lines: Arc<Mutex<Vec<String>>>,
+    pub(crate) admin: SocketAddr,
+    pub(crate) listen: SocketAddr,
+}
+
+impl Process {
+    /// `sts-server` on free ports of loopback.
+    pub(crate) fn server(install: &Install) -> Self {
+        Self::spawn(install, "sts-server", "server", free_port())
+    }
+
+    /// `injector` at an address that the API server takes for an endpoint of a Service.
+    pub(crate) fn injector(install: &Install, listen: SocketAddr) -> Self {
+        Self::spawn(install, "injector", "injector", listen)
+    }
+
+    fn spawn(install: &Install, program: &str, part: &str, listen: SocketAddr) -> Self {
+        let admin = free_port();
+        let config = install.config_file(listen, admin);
+        let mut child = Command::new("setpriv")
+            .args(["--pdeathsig", "KILL", "--"])
+            .arg(programs().join(program))
+            .arg("--config")
+            .arg(config)
+            .args(["--namespace", &install.namespace])
+            .env("KUBECONFIG", install.kubeconfig(part))
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let lines = Arc::new(Mutex::new(Vec::new()));
+        collect(BufReader::new(child.stdout.take().unwrap()), Arc::clone(&lines));
+        collect(BufReader::new(child.stderr.take().unwrap()), Arc::clone(&lines));
+        Self {
+            child,
+            lines,
+            admin,
+            listen,
+        }
+    }
+
+    pub(crate) fn lines(&self) -> Vec<String> {
+        self.lines.lock().unwrap().clone()
+    }
+
+    /// What `/readyz` says: status and text; status 0 if nobody answers.
+    pub(crate) async fn readiness(&self) -> (u16, String) {
+        let url = format!("http://{}/readyz", self.admin);
+        match Client::new().get(url).send().await {
+            Ok(answer) => (answer.status().as_u16(), answer.text().await.unwrap_or_default()),
+            Err(_) => (0, String::new()),
+        }
+    }
+
+    pub(crate) async fn becomes_ready(&mut self) {
+        eventually("readiness", async || {
+            let ended = self.child.try_wait().unwrap();
+            assert!(ended.is_none(), "{:?}", self.lines());
+            let (status, text) = self.readiness().await;
+            if status == 503 && self.started_long_ago() {
+                panic!("{text}\n{:#?}", self.lines());
+            }
+            (status == 200).then_some(())
+        })
+        .await;
+    }
+
+    /// A crude bound, so that a failure shows the program's own words instead of "not in time".
+    fn started_long_ago(&self) -> bool {
+        self.lines().len() > 400
+    }
+
+    /// A client that trusts what the ConfigMap of the installation says, as sidecars do.
+    pub(crate) async fn client(&self, install: &Install) -> Client {
+        let pem = install.server_ca().await;
+        let roots = Certificate::from_pem_bundle(pem.as_bytes()).unwrap();
+        let client = Client::builder()
+            .tls_certs_only(roots)
+            .resolve(&install.host(), self.listen)
+            .timeout(PATIENCE);
+        client.build().unwrap()
+    }
+
+    pub(crate) fn url(&self, install: &Install, path: &str) -> String {
+        format!("https://{}:{}{path}", install.host(), self.listen.port())
+    }
+
+    /// JWTReissuer's form of an exchange.
+    pub(crate) async fn exchange(&self, install: &Install, token: &str) -> Response {
+        let client = self.client(install).await;
+        let request = client.post(self.url(install, "/aws/token")).bearer_auth(token);
+        request.send().await.unwrap()
+    }
+
+    pub(crate) async fn exchange_status(&self, install: &Install, token: &str) -> u16 {
+        self.exchange(install, token).await.status().as_u16()
+    }
+
+    pub(crate) async fn key_set(&self, install: &Install) -> Value {
+        let client = self.client(install).await;
+        let request = client.get(self.url(install, "/aws/certs"));
+        request.send().await.unwrap().json().await.unwrap()
+    }
+
+    /// The reason of the last exchange's audit line, once there are that many lines.
+    pub(crate) async fn reason(&self, exchanges: usize) -> String {
+        eventually("audit lines", async || {
+            let lines = self.lines();
+            let audit: Vec<Value> = lines
+                .iter()
+                .filter_map(|line| serde_json::from_str(line).ok())
+                .filter(|line: &Value| line["target"] == "audit")
+                .collect();
+            let last = audit.get(exchanges - 1)?;
+            Some(last["reason"].as_str()?.to_owned())
+        })
+        .await
+    }
+
+    pub(crate) fn kill(mut self) {
+        self.child.kill().unwrap();
+        drop(self.child.wait().unwrap());
+    }
+}
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        // It may have ended by itself.
+        drop(self.child.kill());
+        drop(self.child.wait());
+    }
+}
+
+fn collect(pipe: impl BufRead + Send + 'static, into: Arc<Mutex<Vec<String>>>) {
+    drop(std::thread::spawn(move || {
+        for line in pipe.lines().map_while(Result::ok) {
+            into.lock().unwrap().push(line);
+        }
+    }));
+}
