@@ -6,6 +6,7 @@
 )]
 
 mod cache;
+mod chart;
 mod cluster;
 mod command;
 mod demo;

@@ -12,7 +12,7 @@ use crate::cluster::{Cluster, ClusterName};
 use crate::progress::{Stopwatch, say};
 use crate::stage::{self, Stage};
 use crate::workspace::Workspace;
-use crate::{deny, python, tidy, tools};
+use crate::{chart, deny, python, tidy, tools};
 
 /// The layers, each needing more of the machine than the one before.
 #[derive(Clone, Copy, Debug, Eq, PartialEq, clap::ValueEnum)]
@@ -124,6 +124,9 @@ fn document(workspace: &Workspace) -> Result<()> {
 }
 
 fn run_api(workspace: &Workspace, options: &TestOptions, counts: &mut Counts) -> Result<()> {
+    if options.filter.is_none() {
+        chart::check(workspace)?;
+    }
     let programs = tools::control_plane_binaries(workspace)?;
     let mut command = Command::new("cargo");
     command
