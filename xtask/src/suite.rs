@@ -212,7 +212,6 @@ fn write_facts(stage: &Stage<'_, '_>) -> Result<PathBuf> {
     let workspace = stage.workspace;
     let python = python::ensure(workspace)?;
     let facts = json!({
-        "repository": workspace.root,
         "kubeconfig": stage.cluster.kubeconfig(),
         "kubectl": tools::Module::K8s.ensure(workspace)?.join("kubectl"),
         "helm": tools::Module::Helm.ensure(workspace)?.join("helm"),

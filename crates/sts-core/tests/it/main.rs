@@ -1,10 +1,18 @@
 //! The core from outside: tokens in, tokens or refusals out.
-#![expect(missing_docs, reason = "tests")]
+#![expect(
+    clippy::unwrap_used,
+    clippy::unwrap_in_result,
+    clippy::panic,
+    clippy::indexing_slicing,
+    clippy::string_slice,
+    reason = "a test that cannot go on stops"
+)]
 
 mod accept;
 mod issue;
 mod jwks;
 mod reject;
+mod reject_claims;
 
 use sts_core::keys::KeySet;
 use sts_core::time::UnixSeconds;
@@ -54,4 +62,15 @@ fn check_with(token: &str, keys: &KeySet, now: u64) -> Result<VerifiedToken, Ref
         .route()
         .map_err(Refused::Parse)?;
     verify(unverified, keys, &expectations(), at(now)).map_err(Refused::Verify)
+}
+
+#[track_caller]
+fn unreadable(token: &str, expected: ParseTokenError) {
+    assert_eq!(check_at(token, NOW).err(), Some(Refused::Parse(expected)));
+}
+
+#[track_caller]
+fn refuses(token: &TokenBuilder, expected: VerifyError) {
+    let token = token.sign(TestKey::rsa());
+    assert_eq!(check_at(&token, NOW).err(), Some(Refused::Verify(expected)));
 }

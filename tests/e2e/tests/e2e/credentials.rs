@@ -12,12 +12,21 @@ const DEPLOYMENT: &str = include_str!("../../manifests/openunison-deployment.yam
 #[test]
 fn openunisons_deployment_writes_and_reads_an_s3_object() -> Result<()> {
     let stage = stage();
-    stage.apply(&DEPLOYMENT.replace("harbor.qalab.tremolo.dev/lab/aws-test-python", &stage.awscli_image))?;
+    stage.apply(&DEPLOYMENT.replace(
+        "harbor.qalab.tremolo.dev/lab/aws-test-python",
+        &stage.awscli_image,
+    ))?;
     let target = "deployment/aws-test-python-simple";
     stage.kubectl(&["-n", ALLOWED, "rollout", "status", target, "--timeout=90s"])?;
     let line = "aws s3 mb s3://from-openunison 2>/dev/null; echo hello | aws s3 cp - s3://from-openunison/object \
                 && aws s3 cp s3://from-openunison/object -";
-    let run = || stage.kubectl(&["-n", ALLOWED, "exec", target, "-c", "aws-cli", "--", "sh", "-c", line]).map(Some);
+    let run = || {
+        stage
+            .kubectl(&[
+                "-n", ALLOWED, "exec", target, "-c", "aws-cli", "--", "sh", "-c", line,
+            ])
+            .map(Some)
+    };
     let (read, _) = wait_for("the object", Duration::from_secs(60), run)?;
     ensure!(read.trim_end().ends_with("hello"), "{read}");
     stage.forget(ALLOWED, target);
@@ -33,7 +42,8 @@ fn both_relying_parties_take_the_issued_token() -> Result<()> {
     let (answer, _) = wait_for("MinIO's credentials", Duration::from_secs(30), || {
         assume_role(stage, MINIO, &token).map(|answer| has_credentials(&answer).then_some(answer))
     })?;
-    let subject = "<SubjectFromWebIdentityToken>kubernetes:myns:aws-test</SubjectFromWebIdentityToken>";
+    let subject =
+        "<SubjectFromWebIdentityToken>kubernetes:myns:aws-test</SubjectFromWebIdentityToken>";
     ensure!(answer.contains(subject), "{answer}");
     let answer = assume_role(stage, STRICT_STS, &token)?;
     ensure!(has_credentials(&answer), "{answer}");
@@ -51,14 +61,27 @@ fn the_application_finds_its_token_at_its_first_instruction() -> Result<()> {
         r#"[sh, -c, "cat $AWS_WEB_IDENTITY_TOKEN_FILE >/dev/null || exit 1; exec sleep 100000"]"#,
     );
     stage.apply(&manifest)?;
-    stage.kubectl(&["-n", ALLOWED, "wait", "--for=condition=Ready", "pod/first-instruction", "--timeout=60s"])?;
+    stage.kubectl(&[
+        "-n",
+        ALLOWED,
+        "wait",
+        "--for=condition=Ready",
+        "pod/first-instruction",
+        "--timeout=60s",
+    ])?;
     let restarts = "jsonpath={.status.containerStatuses[0].restartCount}{.status.initContainerStatuses[0].restartCount}";
     let restarts = stage.kubectl(&["-n", ALLOWED, "get", "pod", pod, "-o", restarts])?;
-    ensure!(restarts == "00", "application and sidecar restarted {restarts} times");
+    ensure!(
+        restarts == "00",
+        "application and sidecar restarted {restarts} times"
+    );
     let token = stage.exec(ALLOWED, pod, "cat $AWS_WEB_IDENTITY_TOKEN_FILE")?;
     ensure!(!token.ends_with('\n'), "the file ends with a newline");
     let claims = claims(&token)?;
-    ensure!(claims["iss"] == ISSUER && claims["aud"] == "sts.aws.com", "{claims}");
+    ensure!(
+        claims["iss"] == ISSUER && claims["aud"] == "sts.aws.com",
+        "{claims}"
+    );
     ensure!(claims["kubernetes.io"]["pod"]["name"] == pod, "{claims}");
     // The pod's own token for the STS is the sidecar's alone.
     let seen = stage.exec(ALLOWED, pod, "ls /var/run/secrets/sts.tremolo.io")?;

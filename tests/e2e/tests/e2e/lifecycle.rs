@@ -29,7 +29,14 @@ spec:
         image = stage.awscli_image
     );
     stage.apply(&job)?;
-    stage.kubectl(&["-n", ALLOWED, "wait", "--for=condition=Complete", "job/once", "--timeout=60s"])?;
+    stage.kubectl(&[
+        "-n",
+        ALLOWED,
+        "wait",
+        "--for=condition=Complete",
+        "job/once",
+        "--timeout=60s",
+    ])?;
     let pods = stage.get(&["pods", "-n", ALLOWED, "-l", "job-name=once"])?;
     ensure!(pods["items"][0]["status"]["phase"] == "Succeeded", "{pods}");
     stage.forget(ALLOWED, "job/once");
@@ -65,7 +72,14 @@ spec:
         image = stage.awscli_image
     );
     stage.apply(&pod)?;
-    stage.kubectl(&["-n", ALLOWED, "wait", "--for=condition=Ready", "pod/with-init", "--timeout=60s"])?;
+    stage.kubectl(&[
+        "-n",
+        ALLOWED,
+        "wait",
+        "--for=condition=Ready",
+        "pod/with-init",
+        "--timeout=60s",
+    ])?;
     stage.forget(ALLOWED, "pod/with-init");
     Ok(())
 }
@@ -74,8 +88,18 @@ spec:
 fn a_label_without_its_annotation_is_denied_with_a_sentence() -> Result<()> {
     let stage = stage();
     let pod = crate::stage::labelled_pod(stage, ALLOWED, "no-annotation", "aws-test");
-    let pod: String = pod.lines().filter(|line| !line.contains("annotations:")).map(|line| format!("{line}\n")).collect();
-    let error = stage.apply(&pod).expect_err("the pod was created").to_string();
-    ensure!(error.contains("tremolo.io/aws-role") && error.contains("myns/no-annotation"), "{error}");
+    let lines: Vec<&str> = pod
+        .lines()
+        .filter(|line| !line.contains("annotations:"))
+        .collect();
+    let pod = lines.join("\n");
+    let error = stage
+        .apply(&pod)
+        .expect_err("the pod was created")
+        .to_string();
+    ensure!(
+        error.contains("tremolo.io/aws-role") && error.contains("myns/no-annotation"),
+        "{error}"
+    );
     Ok(())
 }

@@ -13,18 +13,30 @@ static PODS: RwLock<()> = RwLock::new(());
 
 /// The server's pods stay while this is held.
 pub(crate) fn unchanged() -> RwLockReadGuard<'static, ()> {
-    PODS.read().unwrap_or_else(std::sync::PoisonError::into_inner)
+    PODS.read()
+        .unwrap_or_else(std::sync::PoisonError::into_inner)
 }
 
 fn changing() -> RwLockWriteGuard<'static, ()> {
-    PODS.write().unwrap_or_else(std::sync::PoisonError::into_inner)
+    PODS.write()
+        .unwrap_or_else(std::sync::PoisonError::into_inner)
 }
 
 /// The JWK Set of each server pod, asked one by one.
 fn key_sets(stage: &Stage) -> Result<Vec<String>> {
     let selector = "app.kubernetes.io/component=server";
-    let addresses = "jsonpath={range .items[?(@.status.phase=='Running')]}{.status.podIP}{'\\n'}{end}";
-    let addresses = stage.kubectl(&["-n", &stage.namespace, "get", "pods", "-l", selector, "-o", addresses])?;
+    let addresses =
+        "jsonpath={range .items[?(@.status.phase=='Running')]}{.status.podIP}{'\\n'}{end}";
+    let addresses = stage.kubectl(&[
+        "-n",
+        &stage.namespace,
+        "get",
+        "pods",
+        "-l",
+        selector,
+        "-o",
+        addresses,
+    ])?;
     let ask = |address: &str| {
         let mut curl = sts_curl(stage, address, 8443)?;
         output(curl.args(["--fail", "https://kube-sts-server.kube-sts.svc/aws/certs"]))
@@ -47,18 +59,44 @@ fn helm_upgrade_keeps_the_key() -> Result<()> {
     let _changing = changing();
     let before = key_sets(stage)?;
     let values = stage.chart.join("ci/openunison.yaml");
-    let uid = || stage.kubectl(&["-n", &stage.namespace, "get", "pods", "-l", "app.kubernetes.io/component=server", "-o", "name"]);
+    let uid = || {
+        stage.kubectl(&[
+            "-n",
+            &stage.namespace,
+            "get",
+            "pods",
+            "-l",
+            "app.kubernetes.io/component=server",
+            "-o",
+            "name",
+        ])
+    };
     let pods = uid()?;
     stage.helm(&[
-        "upgrade", &stage.release, text(&stage.chart)?, "-n", &stage.namespace, "--wait", "--timeout", "120s",
-        "-f", text(&values)?, "-f", text(&stage.image_values)?, "--set-string", "podAnnotations.upgraded=yes",
+        "upgrade",
+        &stage.release,
+        text(&stage.chart)?,
+        "-n",
+        &stage.namespace,
+        "--wait",
+        "--timeout",
+        "120s",
+        "-f",
+        text(&values)?,
+        "-f",
+        text(&stage.image_values)?,
+        "--set-string",
+        "podAnnotations.upgraded=yes",
     ])?;
     ensure!(pods != uid()?, "the upgrade replaced no pod");
     let (after, _) = wait_for("two replicas again", Duration::from_secs(60), || {
         let sets = key_sets(stage)?;
         Ok((sets.len() == 2).then_some(sets))
     })?;
-    ensure!(after.iter().all(|set| Some(set) == before.first()), "{before:?} became {after:?}");
+    ensure!(
+        after.iter().all(|set| Some(set) == before.first()),
+        "{before:?} became {after:?}"
+    );
     Ok(())
 }
 
@@ -66,7 +104,14 @@ fn helm_upgrade_keeps_the_key() -> Result<()> {
 fn helm_test_passes() -> Result<()> {
     let stage = stage();
     let _unchanged = unchanged();
-    stage.helm(&["test", &stage.release, "-n", &stage.namespace, "--timeout", "60s"])?;
+    stage.helm(&[
+        "test",
+        &stage.release,
+        "-n",
+        &stage.namespace,
+        "--timeout",
+        "60s",
+    ])?;
     Ok(())
 }
 
@@ -77,22 +122,63 @@ fn helm_uninstall_leaves_nothing_behind() -> Result<()> {
     let values = stage.scratch.join("second.yaml");
     std::fs::write(&values, SECOND)?;
     stage.helm(&[
-        "install", release, text(&stage.chart)?, "-n", namespace, "--create-namespace", "--wait", "--timeout", "120s",
-        "-f", text(&values)?, "-f", text(&stage.image_values)?,
+        "install",
+        release,
+        text(&stage.chart)?,
+        "-n",
+        namespace,
+        "--create-namespace",
+        "--wait",
+        "--timeout",
+        "120s",
+        "-f",
+        text(&values)?,
+        "-f",
+        text(&stage.image_values)?,
     ])?;
-    let key = stage.kubectl(&["-n", namespace, "get", "secret", "second-key", "-o", "jsonpath={.data}"])?;
+    let key = stage.kubectl(&[
+        "-n",
+        namespace,
+        "get",
+        "secret",
+        "second-key",
+        "-o",
+        "jsonpath={.data}",
+    ])?;
     ensure!(key.contains("signing-key.pem"), "the key was not made");
-    stage.helm(&["uninstall", release, "-n", namespace, "--wait", "--timeout", "60s"])?;
-    let kinds = "all,secrets,configmaps,serviceaccounts,roles,rolebindings,poddisruptionbudgets,leases";
-    let (_, took) = wait_for("the namespace to be as empty as a new one", Duration::from_secs(60), || {
-        let left = stage.kubectl(&["-n", namespace, "get", kinds, "-o", "name"])?;
-        let left: Vec<&str> = left.lines().filter(|name| !BORN_WITH_A_NAMESPACE.contains(name)).collect();
-        ensure!(left.is_empty(), "{left:?}");
-        Ok(Some(()))
-    })?;
-    println!("empty after {took:?}");
+    stage.helm(&[
+        "uninstall",
+        release,
+        "-n",
+        namespace,
+        "--wait",
+        "--timeout",
+        "60s",
+    ])?;
+    let kinds =
+        "all,secrets,configmaps,serviceaccounts,roles,rolebindings,poddisruptionbudgets,leases";
+    wait_for(
+        "the namespace to be as empty as a new one",
+        Duration::from_secs(60),
+        || {
+            let left = stage.kubectl(&["-n", namespace, "get", kinds, "-o", "name"])?;
+            let left: Vec<&str> = left
+                .lines()
+                .filter(|name| !BORN_WITH_A_NAMESPACE.contains(name))
+                .collect();
+            ensure!(left.is_empty(), "{left:?}");
+            Ok(Some(()))
+        },
+    )?;
     let kinds = "clusterroles,clusterrolebindings,mutatingwebhookconfigurations,validatingwebhookconfigurations,customresourcedefinitions";
-    let left = stage.kubectl(&["get", kinds, "-l", "app.kubernetes.io/instance=second", "-o", "name"])?;
+    let left = stage.kubectl(&[
+        "get",
+        kinds,
+        "-l",
+        "app.kubernetes.io/instance=second",
+        "-o",
+        "name",
+    ])?;
     ensure!(left.is_empty(), "{left}");
     let all = stage.kubectl(&["get", kinds, "-o", "name"])?;
     ensure!(!all.contains("second"), "{all}");

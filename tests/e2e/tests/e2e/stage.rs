@@ -13,7 +13,6 @@ use serde::Deserialize;
 /// Paths and names of the stage.
 #[derive(Debug, Deserialize)]
 pub(crate) struct Stage {
-    pub(crate) repository: PathBuf,
     kubeconfig: PathBuf,
     kubectl: PathBuf,
     helm: PathBuf,
@@ -51,11 +50,21 @@ pub(crate) fn stage() -> &'static Stage {
 
 /// What several tests share: the allowed namespace with its ServiceAccount, and whom to trust in it.
 fn prepare(stage: &Stage) -> Result<()> {
-    let namespace = stage.kubectl(&["create", "namespace", ALLOWED, "--dry-run=client", "-o", "yaml"])?;
+    let namespace = stage.kubectl(&[
+        "create",
+        "namespace",
+        ALLOWED,
+        "--dry-run=client",
+        "-o",
+        "yaml",
+    ])?;
     stage.apply(&namespace)?;
     let from = format!("--from-file=ca.crt={}", stage.ca.display());
     let dry = ["--dry-run=client", "-o", "yaml", "-n", ALLOWED];
-    for create in [["create", "configmap", "aws-ca", &from].as_slice(), &["create", "serviceaccount", "aws-test"]] {
+    for create in [
+        ["create", "configmap", "aws-ca", &from].as_slice(),
+        &["create", "serviceaccount", "aws-test"],
+    ] {
         stage.apply(&stage.kubectl(&[create, &dry].concat())?)?;
     }
     Ok(())
@@ -82,7 +91,11 @@ impl Stage {
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())
             .spawn()?;
-        child.stdin.take().context("input is piped")?.write_all(manifest.as_bytes())?;
+        child
+            .stdin
+            .take()
+            .context("input is piped")?
+            .write_all(manifest.as_bytes())?;
         let ended = child.wait_with_output()?;
         if !ended.status.success() {
             bail!("kubectl apply: {}", String::from_utf8_lossy(&ended.stderr));
@@ -94,47 +107,85 @@ impl Stage {
     pub(crate) fn helm(&self, arguments: &[&str]) -> Result<String> {
         let home = self.scratch.join("helm");
         let mut command = self.program(&self.helm);
-        command.env("HELM_CACHE_HOME", &home).env("HELM_CONFIG_HOME", &home).env("HELM_DATA_HOME", &home);
+        command
+            .env("HELM_CACHE_HOME", &home)
+            .env("HELM_CONFIG_HOME", &home)
+            .env("HELM_DATA_HOME", &home);
         output(command.args(arguments))
     }
 
     /// Runs a Python program with PyJWT and its friends at hand.
     pub(crate) fn python(&self, program: &str, arguments: &[&str]) -> Result<String> {
         let mut command = self.program(&self.python);
-        output(command.args(["-c", program]).args(arguments).env("SSL_CERT_FILE", &self.ca))
+        output(
+            command
+                .args(["-c", program])
+                .args(arguments)
+                .env("SSL_CERT_FILE", &self.ca),
+        )
     }
 
     /// Runs a shell line in the first container of a pod or of a Deployment's pod.
     pub(crate) fn exec(&self, namespace: &str, target: &str, line: &str) -> Result<String> {
-        self.kubectl(&["-n", namespace, "exec", target, "-c", "app", "--", "sh", "-c", line])
+        self.kubectl(&[
+            "-n", namespace, "exec", target, "-c", "app", "--", "sh", "-c", line,
+        ])
     }
 
     /// Deletes pods that a test left, without waiting.
     pub(crate) fn forget(&self, namespace: &str, object: &str) {
-        drop(self.kubectl(&["-n", namespace, "delete", object, "--wait=false", "--ignore-not-found", "--grace-period=1"]));
+        drop(self.kubectl(&[
+            "-n",
+            namespace,
+            "delete",
+            object,
+            "--wait=false",
+            "--ignore-not-found",
+            "--grace-period=1",
+        ]));
     }
 
     fn program(&self, path: &PathBuf) -> Command {
         let mut command = Command::new(path);
-        command.env("KUBECONFIG", &self.kubeconfig).env("KUBECACHEDIR", self.scratch.join("kubectl"));
+        command
+            .env("KUBECONFIG", &self.kubeconfig)
+            .env("KUBECACHEDIR", self.scratch.join("kubectl"));
         command
     }
 }
 
 /// Runs a program to its end; an error shows what it wrote.
 pub(crate) fn output(command: &mut Command) -> Result<String> {
-    let ended = command.stdin(Stdio::null()).output().with_context(|| format!("{command:?}"))?;
+    let ended = command
+        .stdin(Stdio::null())
+        .output()
+        .with_context(|| format!("{command:?}"))?;
     if !ended.status.success() {
         let name = PathBuf::from(command.get_program());
-        let name = name.file_name().unwrap_or_default().to_string_lossy().into_owned();
-        bail!("{name}: {} {}", String::from_utf8_lossy(&ended.stderr), String::from_utf8_lossy(&ended.stdout));
+        let name = name
+            .file_name()
+            .unwrap_or_default()
+            .to_string_lossy()
+            .into_owned();
+        bail!(
+            "{name}: {} {}",
+            String::from_utf8_lossy(&ended.stderr),
+            String::from_utf8_lossy(&ended.stdout)
+        );
     }
     Ok(String::from_utf8(ended.stdout)?)
 }
 
 /// Probes until there is a value, or the limit is over; returns it and how long it took.
-pub(crate) fn wait_for<T>(what: &str, limit: Duration, mut probe: impl FnMut() -> Result<Option<T>>) -> Result<(T, Duration)> {
-    #[expect(clippy::disallowed_methods, reason = "tests measure real programs in real time")]
+pub(crate) fn wait_for<T>(
+    what: &str,
+    limit: Duration,
+    mut probe: impl FnMut() -> Result<Option<T>>,
+) -> Result<(T, Duration)> {
+    #[expect(
+        clippy::disallowed_methods,
+        reason = "tests measure real programs in real time"
+    )]
     let start = Instant::now();
     loop {
         let failure = match probe() {
@@ -143,7 +194,9 @@ pub(crate) fn wait_for<T>(what: &str, limit: Duration, mut probe: impl FnMut() -
             Err(error) => Some(error),
         };
         if start.elapsed() > limit {
-            let failure = failure.map(|error| format!(": {error:#}")).unwrap_or_default();
+            let failure = failure
+                .map(|error| format!(": {error:#}"))
+                .unwrap_or_default();
             bail!("gave up waiting for {what} after {limit:?}{failure}");
         }
         thread::sleep(Duration::from_millis(100));
@@ -151,7 +204,12 @@ pub(crate) fn wait_for<T>(what: &str, limit: Duration, mut probe: impl FnMut() -
 }
 
 /// A pod that sleeps, with the label and the annotation of the stage's endpoint.
-pub(crate) fn labelled_pod(stage: &Stage, namespace: &str, name: &str, service_account: &str) -> String {
+pub(crate) fn labelled_pod(
+    stage: &Stage,
+    namespace: &str,
+    name: &str,
+    service_account: &str,
+) -> String {
     format!(
         r#"
 apiVersion: v1

@@ -11,7 +11,15 @@ use crate::stage::{ALLOWED, AUDIENCE, Stage, output};
 
 /// A pod's token, as a sidecar has it; `audience` is the API server's own where it is `None`.
 pub(crate) fn pod_token(stage: &Stage, pod: &str, audience: Option<&str>) -> Result<String> {
-    let mut arguments = vec!["-n", ALLOWED, "create", "token", "aws-test", "--duration", "1h"];
+    let mut arguments = vec![
+        "-n",
+        ALLOWED,
+        "create",
+        "token",
+        "aws-test",
+        "--duration",
+        "1h",
+    ];
     arguments.extend(["--bound-object-kind", "Pod", "--bound-object-name", pod]);
     if let Some(audience) = audience {
         arguments.extend(["--audience", audience]);
@@ -22,11 +30,26 @@ pub(crate) fn pod_token(stage: &Stage, pod: &str, audience: Option<&str>) -> Res
 /// What the STS answers to a token in a Bearer header: the status, and the body.
 pub(crate) fn exchange(stage: &Stage, token: &str) -> Result<(u16, String)> {
     let address = stage.kubectl(&[
-        "-n", &stage.namespace, "get", "service", &format!("{}-server", stage.release), "-o", "jsonpath={.spec.clusterIP}",
+        "-n",
+        &stage.namespace,
+        "get",
+        "service",
+        &format!("{}-server", stage.release),
+        "-o",
+        "jsonpath={.spec.clusterIP}",
     ])?;
     let mut curl = sts_curl(stage, &address, 443)?;
-    curl.args(["--request", "POST", "--header", &format!("Authorization: Bearer {token}")]);
-    curl.args(["--write-out", "\n%{http_code}", &format!("{AUDIENCE}/token")]);
+    curl.args([
+        "--request",
+        "POST",
+        "--header",
+        &format!("Authorization: Bearer {token}"),
+    ]);
+    curl.args([
+        "--write-out",
+        "\n%{http_code}",
+        &format!("{AUDIENCE}/token"),
+    ]);
     let answer = output(&mut curl)?;
     let (body, status) = answer.rsplit_once('\n').context("curl writes the status")?;
     Ok((status.parse()?, body.to_owned()))
@@ -35,12 +58,24 @@ pub(crate) fn exchange(stage: &Stage, token: &str) -> Result<(u16, String)> {
 /// curl for the STS at an address, trusting its own authority.
 pub(crate) fn sts_curl(stage: &Stage, address: &str, port: u16) -> Result<Command> {
     let config_map = format!("{}-server-ca", stage.release);
-    let ca = stage.kubectl(&["-n", &stage.namespace, "get", "configmap", &config_map, "-o", r"jsonpath={.data.ca\.crt}"])?;
+    let ca = stage.kubectl(&[
+        "-n",
+        &stage.namespace,
+        "get",
+        "configmap",
+        &config_map,
+        "-o",
+        r"jsonpath={.data.ca\.crt}",
+    ])?;
     let path = stage.scratch.join("sts-ca.crt");
     std::fs::write(&path, ca)?;
     let mut curl = Command::new("curl");
-    curl.args(["--silent", "--show-error", "--max-time", "10", "--cacert"]).arg(path);
-    curl.args(["--connect-to", &format!("kube-sts-server.kube-sts.svc:443:{address}:{port}")]);
+    curl.args(["--silent", "--show-error", "--max-time", "10", "--cacert"])
+        .arg(path);
+    curl.args([
+        "--connect-to",
+        &format!("kube-sts-server.kube-sts.svc:443:{address}:{port}"),
+    ]);
     Ok(curl)
 }
 
@@ -58,12 +93,24 @@ pub(crate) const STRICT_STS: &str = "https://strict-sts.example/";
 /// What a relying party answers to `AssumeRoleWithWebIdentity`: XML, with credentials or with an error.
 pub(crate) fn assume_role(stage: &Stage, relying_party: &str, token: &str) -> Result<String> {
     let mut curl = Command::new("curl");
-    curl.args(["--silent", "--show-error", "--max-time", "10", "--cacert"]).arg(&stage.ca);
-    for field in ["Action=AssumeRoleWithWebIdentity", "Version=2011-06-15", "RoleSessionName=test"] {
+    curl.args(["--silent", "--show-error", "--max-time", "10", "--cacert"])
+        .arg(&stage.ca);
+    for field in [
+        "Action=AssumeRoleWithWebIdentity",
+        "Version=2011-06-15",
+        "RoleSessionName=test",
+    ] {
         curl.args(["--data-urlencode", field]);
     }
-    curl.args(["--data-urlencode", "RoleArn=arn:aws:iam::123456789012:role/demo"]);
-    curl.args(["--data-urlencode", &format!("WebIdentityToken={token}"), relying_party]);
+    curl.args([
+        "--data-urlencode",
+        "RoleArn=arn:aws:iam::123456789012:role/demo",
+    ]);
+    curl.args([
+        "--data-urlencode",
+        &format!("WebIdentityToken={token}"),
+        relying_party,
+    ]);
     output(&mut curl)
 }
 

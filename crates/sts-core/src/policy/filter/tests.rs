@@ -165,7 +165,7 @@ proptest! {
         let parsed = Filter::parse(&format!("(namespace=x{})", escape(&value))).unwrap();
         let exact = format!("x{value}");
         prop_assert!(parsed.allows(&attributes(&exact, None)));
-        let other = format!("{}y", exact);
+        let other = format!("{exact}y");
         prop_assert!(!parsed.allows(&attributes(&other, None)));
     }
 
