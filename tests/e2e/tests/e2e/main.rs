@@ -2,7 +2,11 @@
 //! that are told nothing but the issuer's URL.
 //!
 //! `cargo xtask test --only e2e` sets the stage and runs this on it.
-#![expect(clippy::unwrap_used, reason = "a test that cannot go on stops")]
+#![expect(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    reason = "a test that cannot go on stops"
+)]
 
 mod credentials;
 mod lifecycle;

@@ -155,37 +155,33 @@ fn helm_uninstall_leaves_nothing_behind() -> Result<()> {
         "--timeout",
         "60s",
     ])?;
-    let kinds =
-        "all,secrets,configmaps,serviceaccounts,roles,rolebindings,poddisruptionbudgets,leases";
     wait_for(
         "the namespace to be as empty as a new one",
         Duration::from_secs(60),
         || {
-            let left = stage.kubectl(&["-n", namespace, "get", kinds, "-o", "name"])?;
-            let left: Vec<&str> = left
-                .lines()
-                .filter(|name| !BORN_WITH_A_NAMESPACE.contains(name))
-                .collect();
+            let left = left_in(stage, namespace)?;
             ensure!(left.is_empty(), "{left:?}");
             Ok(Some(()))
         },
     )?;
-    let kinds = "clusterroles,clusterrolebindings,mutatingwebhookconfigurations,validatingwebhookconfigurations,customresourcedefinitions";
-    let left = stage.kubectl(&[
-        "get",
-        kinds,
-        "-l",
-        "app.kubernetes.io/instance=second",
-        "-o",
-        "name",
-    ])?;
-    ensure!(left.is_empty(), "{left}");
-    let all = stage.kubectl(&["get", kinds, "-o", "name"])?;
-    ensure!(!all.contains("second"), "{all}");
+    let all = stage.kubectl(&["get", CLUSTER_WIDE, "-o", "name"])?;
+    ensure!(all.contains("kube-sts") && !all.contains("second"), "{all}");
     stage.forget("default", "namespace/second");
     Ok(())
 }
 
+/// What is in a namespace that a new one has not.
+fn left_in(stage: &Stage, namespace: &str) -> Result<Vec<String>> {
+    let kinds =
+        "all,secrets,configmaps,serviceaccounts,roles,rolebindings,poddisruptionbudgets,leases";
+    let names = stage.kubectl(&["-n", namespace, "get", kinds, "-o", "name"])?;
+    let left = names
+        .lines()
+        .filter(|name| !BORN_WITH_A_NAMESPACE.contains(name));
+    Ok(left.map(str::to_owned).collect())
+}
+
+const CLUSTER_WIDE: &str = "clusterroles,clusterrolebindings,mutatingwebhookconfigurations,validatingwebhookconfigurations,customresourcedefinitions";
 const BORN_WITH_A_NAMESPACE: [&str; 2] = ["configmap/kube-root-ca.crt", "serviceaccount/default"];
 
 /// Another endpoint, with a label of its own, in our own form.
