@@ -37,7 +37,10 @@ fn bad() -> Vec<(&'static str, String)> {
         ("malformed", "x".repeat(4000)),
         ("malformed", format!("{rest}.")),
         ("too_large", "x".repeat(9000)),
-        ("sig_invalid", format!("{rest}.AAAA{}", signature.get(4..).unwrap())),
+        (
+            "sig_invalid",
+            format!("{rest}.AAAA{}", signature.get(4..).unwrap()),
+        ),
         (
             "sig_invalid",
             valid().header("kid", TestKey::rsa().kid()).sign(other),

@@ -2,12 +2,13 @@
 # Runs etcd and kube-apiserver as long as the test process lives. Whoever starts this asks the kernel to send SIGTERM when it dies,
 # however it dies; then both programs are killed and the directory is removed.
 # Arguments: directory, etcd, kube-apiserver, port of etcd, port of its peers, port of kube-apiserver.
-set -eu
+set -u
 directory=$1 etcd=$2 apiserver=$3 client=$4 peer=$5 secure=$6
 
 children=
 end() {
-    trap - TERM EXIT
+    trap '' TERM
+    trap - EXIT
     for child in $children; do kill -KILL "$child" 2>/dev/null || true; done
     wait
     rm -rf "$directory"

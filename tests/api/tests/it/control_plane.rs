@@ -3,7 +3,7 @@
 use std::net::{SocketAddr, TcpListener};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command};
-use std::sync::{Arc, mpsc};
+use std::sync::mpsc;
 use std::time::Duration;
 
 use nix::sys::signal::{Signal, kill};
@@ -12,7 +12,7 @@ use rcgen::{KeyPair, PKCS_RSA_SHA256, RsaKeySize};
 use reqwest::{Certificate, Client};
 use serde_json::{Value, json};
 use tokio::sync::OnceCell;
-use tokio::time::{Instant, sleep, timeout};
+use tokio::time::{Instant, sleep};
 
 const ADMINISTRATOR: &str = "administrator-of-the-tests";
 /// How long the API server may take to start beside other builds.
@@ -38,7 +38,8 @@ impl ControlPlane {
 
     /// One of a test's own, to stop and to break. It ends when it is dropped.
     pub(crate) async fn start() -> Self {
-        svc_runtime::install_crypto_provider();
+        // Fails where another control plane of this process did it already.
+        drop(rustls::crypto::aws_lc_rs::default_provider().install_default());
         let binaries = binaries();
         let directory = tempfile::Builder::new()
             .prefix("kube-sts-api-")
@@ -49,7 +50,10 @@ impl ControlPlane {
         let write = |name: &str, text: String| std::fs::write(directory.join(name), text).unwrap();
         write("accounts.key", key.serialize_pem());
         write("accounts.pub", key.public_key_pem());
-        write("tokens.csv", format!("{ADMINISTRATOR},admin,admin,system:masters\n"));
+        write(
+            "tokens.csv",
+            format!("{ADMINISTRATOR},admin,admin,system:masters\n"),
+        );
         let ports = [free_port(), free_port(), free_port()];
         let guardian = guard(&directory, &binaries, ports);
         let this = Self {
@@ -70,7 +74,11 @@ impl ControlPlane {
             if self.ca_file.exists() && self.call("GET", "/readyz", None).await.0 == 200 {
                 break;
             }
-            assert!(Instant::now() < deadline, "kube-apiserver is not ready: {}", self.log());
+            assert!(
+                Instant::now() < deadline,
+                "kube-apiserver is not ready: {}",
+                self.log()
+            );
             sleep(Duration::from_millis(100)).await;
         }
     }
@@ -93,7 +101,12 @@ impl ControlPlane {
     }
 
     /// A call as an administrator: the status and the answer. Status 0 if there is none.
-    pub(crate) async fn call(&self, method: &str, path: &str, body: Option<&Value>) -> (u16, Value) {
+    pub(crate) async fn call(
+        &self,
+        method: &str,
+        path: &str,
+        body: Option<&Value>,
+    ) -> (u16, Value) {
         let Some(client) = self.client() else {
             return (0, Value::Null);
         };
@@ -102,7 +115,11 @@ impl ControlPlane {
             .bearer_auth(&self.token);
         if let Some(body) = body {
             let patch = method == "PATCH";
-            let kind = if patch { "application/merge-patch+json" } else { "application/json" };
+            let kind = if patch {
+                "application/merge-patch+json"
+            } else {
+                "application/json"
+            };
             request = request.header("content-type", kind).body(body.to_string());
         }
         let Ok(response) = request.send().await else {
@@ -116,7 +133,10 @@ impl ControlPlane {
     /// A call that has to succeed.
     pub(crate) async fn ok(&self, method: &str, path: &str, body: Option<&Value>) -> Value {
         let (status, answer) = self.call(method, path, body).await;
-        assert!((200..300).contains(&status), "{method} {path}: {status} {answer}");
+        assert!(
+            (200..300).contains(&status),
+            "{method} {path}: {status} {answer}"
+        );
         answer
     }
 
@@ -146,7 +166,8 @@ impl ControlPlane {
             spec["audiences"] = json!([audience]);
         }
         if let Some((name, uid)) = pod {
-            spec["boundObjectRef"] = json!({"apiVersion": "v1", "kind": "Pod", "name": name, "uid": uid});
+            spec["boundObjectRef"] =
+                json!({"apiVersion": "v1", "kind": "Pod", "name": name, "uid": uid});
         }
         let path = format!("/api/v1/namespaces/{namespace}/serviceaccounts/{account}/token");
         let answer = self.create(&path, json!({"spec": spec})).await;
@@ -162,7 +183,8 @@ impl ControlPlane {
 
 impl Drop for ControlPlane {
     fn drop(&mut self) {
-        drop(self.guardian.send(()));
+        // It fails where the thread has ended already.
+        self.guardian.send(()).unwrap_or_default();
     }
 }
 
@@ -181,7 +203,11 @@ fn binaries() -> PathBuf {
         );
     };
     for program in ["etcd", "kube-apiserver"] {
-        assert!(folder.join(program).exists(), "{} has no {program}", folder.display());
+        assert!(
+            folder.join(program).exists(),
+            "{} has no {program}",
+            folder.display()
+        );
     }
     folder
 }
@@ -198,16 +224,19 @@ fn guard(directory: &Path, binaries: &Path, ports: [SocketAddr; 3]) -> mpsc::Sen
     let mut command = Command::new("setpriv");
     command
         .args(["--pdeathsig", "TERM", "--", "sh"])
-        .arg(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/it/control-plane.sh"))
+        .arg(concat!(
+            env!("CARGO_MANIFEST_DIR"),
+            "/tests/it/control-plane.sh"
+        ))
         .arg(directory)
         .args([binaries.join("etcd"), binaries.join("kube-apiserver")])
         .args(ports.map(|address| address.port().to_string()));
     drop(std::thread::spawn(move || {
         let mut script: Child = command.spawn().unwrap();
         // Until the sender is used or dropped.
-        drop(receiver.recv());
+        receiver.recv().unwrap_or_default();
         let pid = Pid::from_raw(i32::try_from(script.id()).unwrap());
-        drop(kill(pid, Signal::SIGTERM));
+        kill(pid, Signal::SIGTERM).unwrap_or_default();
         drop(script.wait());
     }));
     sender

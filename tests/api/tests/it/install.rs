@@ -79,7 +79,11 @@ impl Install {
 
     pub(crate) async fn create_account(&self, namespace: &str, name: &str) {
         let path = format!("/api/v1/namespaces/{namespace}/serviceaccounts");
-        drop(self.plane.create(&path, json!({"metadata": {"name": name}})).await);
+        drop(
+            self.plane
+                .create(&path, json!({"metadata": {"name": name}}))
+                .await,
+        );
     }
 
     /// The chart's empty Secrets and ConfigMap.
@@ -147,7 +151,11 @@ impl Install {
             "roleRef": {"apiGroup": "rbac.authorization.k8s.io", "kind": role, "name": name},
             "subjects": [{"kind": "ServiceAccount", "name": part, "namespace": self.namespace}],
         });
-        drop(self.plane.create(&format!("{base}/{bindings}"), binding).await);
+        drop(
+            self.plane
+                .create(&format!("{base}/{bindings}"), binding)
+                .await,
+        );
     }
 
     async fn write_kubeconfig(&self, part: &str) {

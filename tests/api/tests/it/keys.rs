@@ -9,7 +9,10 @@ use super::process::Process;
 use super::wait::eventually;
 
 async fn secret(install: &Install) -> Value {
-    install.plane.get(&install.path("secrets/aws-signing-key")).await
+    install
+        .plane
+        .get(&install.path("secrets/aws-signing-key"))
+        .await
 }
 
 async fn not_ready_because(server: &Process, part: &str) -> String {
@@ -42,7 +45,8 @@ async fn a_users_own_key_is_taken() {
     let pem = rcgen::KeyPair::generate_rsa_for(&rcgen::PKCS_RSA_SHA256, rcgen::RsaKeySize::_2048)
         .unwrap()
         .serialize_pem();
-    let data = json!({"data": {"tls.key": STANDARD.encode(pem), "tls.crt": STANDARD.encode("unused")}});
+    let data =
+        json!({"data": {"tls.key": STANDARD.encode(pem), "tls.crt": STANDARD.encode("unused")}});
     let path = install.path("secrets/aws-signing-key");
     let before = install.plane.ok("PATCH", &path, Some(&data)).await;
     let mut server = Process::server(&install);
@@ -61,7 +65,10 @@ async fn a_key_that_cannot_be_used_is_named_and_left_alone() {
     ] {
         let install = Install::new().await;
         let path = install.path("secrets/aws-signing-key");
-        let before = install.plane.ok("PATCH", &path, Some(&json!({"data": data}))).await;
+        let before = install
+            .plane
+            .ok("PATCH", &path, Some(&json!({"data": data})))
+            .await;
         let server = Process::server(&install);
         let said = not_ready_because(&server, "aws-signing-key").await;
         assert!(said.contains("signing key: "), "{said}");
@@ -82,16 +89,33 @@ async fn a_key_put_right_is_taken_without_a_restart() {
     drop(install.plane.ok("PATCH", &path, Some(&broken)).await);
     let mut server = Process::server(&install);
     drop(not_ready_because(&server, "aws-signing-key").await);
-    drop(install.plane.ok("PATCH", &path, Some(&json!({"data": null}))).await);
+    drop(
+        install
+            .plane
+            .ok("PATCH", &path, Some(&json!({"data": null})))
+            .await,
+    );
     server.becomes_ready().await;
-    assert_eq!(server.key_set(&install).await["keys"].as_array().unwrap().len(), 1);
+    assert_eq!(
+        server.key_set(&install).await["keys"]
+            .as_array()
+            .unwrap()
+            .len(),
+        1
+    );
 }
 
 #[tokio::test]
 async fn a_missing_secret_is_named_with_the_remedy() {
     let install = Install::variant(Variant::default()).await;
-    install.plane.delete(&install.path("secrets/aws-signing-key")).await;
+    install
+        .plane
+        .delete(&install.path("secrets/aws-signing-key"))
+        .await;
     let server = Process::server(&install);
     let said = not_ready_because(&server, "aws-signing-key").await;
-    assert!(said.contains("kubectl create secret generic aws-signing-key"), "{said}");
+    assert!(
+        said.contains("kubectl create secret generic aws-signing-key"),
+        "{said}"
+    );
 }

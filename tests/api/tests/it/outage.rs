@@ -52,13 +52,25 @@ async fn live_017_a_silent_api_server_is_503_within_our_patience() {
         let response = exchange().await.unwrap();
         assert_eq!(response.status(), 503);
         assert_eq!(response.headers()["retry-after"], "5");
-        assert!(begin.elapsed() < Duration::from_secs(8), "{:?}", begin.elapsed());
+        assert!(
+            begin.elapsed() < Duration::from_secs(8),
+            "{:?}",
+            begin.elapsed()
+        );
         assert_eq!(server.reason(reason).await, "backend_unavailable");
     }
     // What needs no API server goes on.
-    let keys = client.get(server.url(&install, "/aws/certs")).send().await.unwrap();
+    let keys = client
+        .get(server.url(&install, "/aws/certs"))
+        .send()
+        .await
+        .unwrap();
     assert_eq!(keys.status(), 200);
-    assert_eq!(server.readiness().await.0, 200, "the others are no better off");
+    assert_eq!(
+        server.readiness().await.0,
+        200,
+        "the others are no better off"
+    );
     plane.signal(Signal::SIGCONT);
     eventually("tokens again", async || {
         (exchange().await.unwrap().status() == 200).then_some(())

@@ -5,7 +5,6 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::{Arc, Mutex, OnceLock};
-use std::time::Duration;
 
 use reqwest::{Certificate, Client, Response};
 use serde_json::Value;
@@ -19,7 +18,15 @@ fn programs() -> &'static Path {
     static PROGRAMS: OnceLock<PathBuf> = OnceLock::new();
     PROGRAMS.get_or_init(|| {
         let built = Command::new(env!("CARGO"))
-            .args(["build", "--quiet", "--package", "sts-server", "--package", "injector", "--bins"])
+            .args([
+                "build",
+                "--quiet",
+                "--package",
+                "sts-server",
+                "--package",
+                "injector",
+                "--bins",
+            ])
             .current_dir(env!("CARGO_MANIFEST_DIR"))
             .status()
             .unwrap();
@@ -64,8 +71,14 @@ impl Process {
             .spawn()
             .unwrap();
         let lines = Arc::new(Mutex::new(Vec::new()));
-        collect(BufReader::new(child.stdout.take().unwrap()), Arc::clone(&lines));
-        collect(BufReader::new(child.stderr.take().unwrap()), Arc::clone(&lines));
+        collect(
+            BufReader::new(child.stdout.take().unwrap()),
+            Arc::clone(&lines),
+        );
+        collect(
+            BufReader::new(child.stderr.take().unwrap()),
+            Arc::clone(&lines),
+        );
         Self {
             child,
             lines,
@@ -82,7 +95,10 @@ impl Process {
     pub(crate) async fn readiness(&self) -> (u16, String) {
         let url = format!("http://{}/readyz", self.admin);
         match Client::new().get(url).send().await {
-            Ok(answer) => (answer.status().as_u16(), answer.text().await.unwrap_or_default()),
+            Ok(answer) => (
+                answer.status().as_u16(),
+                answer.text().await.unwrap_or_default(),
+            ),
             Err(_) => (0, String::new()),
         }
     }
@@ -123,7 +139,9 @@ impl Process {
     /// JWTReissuer's form of an exchange.
     pub(crate) async fn exchange(&self, install: &Install, token: &str) -> Response {
         let client = self.client(install).await;
-        let request = client.post(self.url(install, "/aws/token")).bearer_auth(token);
+        let request = client
+            .post(self.url(install, "/aws/token"))
+            .bearer_auth(token);
         request.send().await.unwrap()
     }
 
@@ -137,24 +155,39 @@ impl Process {
         request.send().await.unwrap().json().await.unwrap()
     }
 
-    /// The reason of the last exchange's audit line, once there are that many lines.
-    pub(crate) async fn reason(&self, exchanges: usize) -> String {
+    /// The reasons of the exchanges so far, from the audit lines.
+    fn reasons(&self) -> Vec<String> {
+        let lines = self.lines();
+        let values = lines
+            .iter()
+            .filter_map(|line| serde_json::from_str(line).ok());
+        values
+            .filter(|line: &Value| line["target"] == "audit")
+            .map(|line| line["reason"].as_str().unwrap().to_owned())
+            .collect()
+    }
+
+    /// The reason of an exchange, counted from 1. Its line is written before the answer, but read by another thread.
+    pub(crate) async fn reason(&self, exchange: usize) -> String {
         eventually("audit lines", async || {
-            let lines = self.lines();
-            let audit: Vec<Value> = lines
-                .iter()
-                .filter_map(|line| serde_json::from_str(line).ok())
-                .filter(|line: &Value| line["target"] == "audit")
-                .collect();
-            let last = audit.get(exchanges - 1)?;
-            Some(last["reason"].as_str()?.to_owned())
+            self.reasons().get(exchange - 1).cloned()
+        })
+        .await
+    }
+
+    /// The reason of the first exchange that was refused.
+    pub(crate) async fn first_refusal(&self) -> String {
+        eventually("a refusal's audit line", async || {
+            self.reasons()
+                .into_iter()
+                .find(|reason| reason != "granted")
         })
         .await
     }
 
     pub(crate) fn kill(mut self) {
         self.child.kill().unwrap();
-        drop(self.child.wait().unwrap());
+        self.child.wait().unwrap();
     }
 }
 

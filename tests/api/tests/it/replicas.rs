@@ -14,7 +14,12 @@ async fn agree(variant: Variant) {
     if variant.without_objects {
         // Nobody may make a ConfigMap; the administrator does.
         let object = serde_json::json!({"metadata": {"name": "server-ca"}});
-        drop(install.plane.create(&install.path("configmaps"), object).await);
+        drop(
+            install
+                .plane
+                .create(&install.path("configmaps"), object)
+                .await,
+        );
     }
     let (_, token) = install.good_token().await;
     let mut sets = Vec::new();
@@ -26,7 +31,11 @@ async fn agree(variant: Variant) {
     sets.dedup();
     assert_eq!(sets.len(), 1, "{sets:?}");
     let made = |line: &&String| line.contains("signing key was made");
-    let made = replicas.iter().flat_map(Process::lines).filter(|line| made(&line)).count();
+    let made = replicas
+        .iter()
+        .flat_map(Process::lines)
+        .filter(|line| made(&line))
+        .count();
     assert_eq!(made, 1, "one replica made the key, the others took it");
 }
 
