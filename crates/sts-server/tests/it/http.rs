@@ -78,17 +78,41 @@ async fn http_003_a_path_has_one_spelling() {
 #[tokio::test]
 async fn http_005_the_host_decides_nothing() {
     let server = Server::start().await;
-    for host in ["localhost", "evil.example", "localhost:1", "aws2"] {
+    for (target, hosts) in [
+        ("/aws/token", "Host: localhost\r\n"),
+        ("/aws/token", "Host: evil.example\r\n"),
+        ("/aws/token", "Host: localhost:1\r\n"),
+        ("/aws/token", "Host: a\r\nHost: b\r\n"),
+        ("/aws/token", ""),
+        ("https://evil.example/aws/token", "Host: localhost\r\n"),
+    ] {
         let request = format!(
-            "POST /aws/token HTTP/1.1\r\nHost: {host}\r\nAuthorization: Bearer {}\r\nContent-Length: 0\r\nConnection: close\r\n\r\n",
+            "POST {target} HTTP/1.1\r\n{hosts}Authorization: Bearer {}\r\nContent-Length: 0\r\nConnection: close\r\n\r\n",
             token()
         );
-        assert_eq!(
-            status_of(&server.raw(request.as_bytes()).await),
-            200,
-            "{host}"
-        );
+        let answer = server.raw(request.as_bytes()).await;
+        assert_eq!(status_of(&answer), 200, "{target} {hosts}");
     }
+    assert_eq!(server.raw_exchange("https://localhost/nowhere").await, 404);
+}
+
+/// Two lengths of one body: whoever counts by the other one must not find a second request in it.
+#[tokio::test]
+async fn http_015_what_follows_an_ambiguous_body_is_not_executed() {
+    let server = Server::start().await;
+    let second = "GET /aws/token/user HTTP/1.1\r\nHost: localhost\r\n\r\n";
+    for headers in [
+        "Content-Length: 5\r\nTransfer-Encoding: chunked",
+        "Transfer-Encoding: chunked\r\nContent-Length: 5",
+    ] {
+        let request = format!(
+            "POST /aws/token HTTP/1.1\r\nHost: localhost\r\n{headers}\r\n\r\n0\r\n\r\n{second}"
+        );
+        let answer = server.raw(request.as_bytes()).await;
+        assert_eq!(answer.matches("HTTP/1.1 ").count(), 1, "{answer}");
+        assert!(answer.contains("connection: close"), "{answer}");
+    }
+    assert_eq!(server.audit(2).await.len(), 2);
 }
 
 #[tokio::test]

@@ -311,9 +311,11 @@ impl Follower {
             Some(facts) => self
                 .condition
                 .unmet(format!("certificate expired at {}", facts.not_after)),
-            None => self
-                .condition
-                .unmet(failure.unwrap_or_else(|| "no certificate".to_owned())),
+            None => {
+                let failure = failure.unwrap_or_else(|| "no certificate".to_owned());
+                self.condition
+                    .unmet(format!("Secret {}: {failure}", self.secret.name));
+            }
         }
         renew_at
     }

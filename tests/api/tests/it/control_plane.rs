@@ -22,7 +22,8 @@ const START: Duration = Duration::from_secs(90);
 pub(crate) struct ControlPlane {
     pub(crate) url: String,
     pub(crate) ca_file: PathBuf,
-    directory: PathBuf,
+    /// All files of the control plane and of what runs against it; removed with it.
+    pub(crate) directory: PathBuf,
     /// For administrators' calls.
     token: String,
     /// Keeps the thread that the kernel watches.

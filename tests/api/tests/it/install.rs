@@ -53,7 +53,7 @@ impl Install {
             plane,
             namespace: format!("kube-sts-{number}"),
             apps: format!("apps-{number}"),
-            directory: TempDir::new().unwrap(),
+            directory: TempDir::new_in(&plane.directory).unwrap(),
             filter: format!("(namespace=apps-{number})"),
             count: AtomicU32::new(0),
         };

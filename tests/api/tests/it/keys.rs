@@ -119,3 +119,17 @@ async fn a_missing_secret_is_named_with_the_remedy() {
         "{said}"
     );
 }
+
+/// The same for the certificate: another program's Secret under our name is not ours to fill.
+#[tokio::test]
+async fn a_certificate_secret_of_somebody_else_is_named_and_left_alone() {
+    let install = Install::new().await;
+    let path = install.path("secrets/server-tls");
+    let data = json!({"data": {"tls.crt": STANDARD.encode("no certificate"), "tls.key": STANDARD.encode("no key")}});
+    let before = install.plane.ok("PATCH", &path, Some(&data)).await;
+    let server = Process::server(&install);
+    let said = not_ready_because(&server, "left alone").await;
+    assert!(said.contains("certificate: "), "{said}");
+    assert!(said.contains("server-tls"), "{said}");
+    assert_eq!(install.plane.get(&path).await, before);
+}

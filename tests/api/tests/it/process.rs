@@ -8,10 +8,11 @@ use std::sync::{Arc, Mutex, OnceLock};
 
 use reqwest::{Certificate, Client, Response};
 use serde_json::Value;
+use tokio::time::{Instant, sleep};
 
 use super::control_plane::free_port;
 use super::install::Install;
-use super::wait::{PATIENCE, eventually};
+use super::wait::{PATIENCE, POLL, eventually};
 
 /// The folder of the programs, which are built once. `cargo test -p api-tests` builds no other package's programs.
 fn programs() -> &'static Path {
@@ -104,21 +105,17 @@ impl Process {
     }
 
     pub(crate) async fn becomes_ready(&mut self) {
-        eventually("readiness", async || {
+        let deadline = Instant::now() + PATIENCE;
+        loop {
             let ended = self.child.try_wait().unwrap();
-            assert!(ended.is_none(), "{:?}", self.lines());
             let (status, text) = self.readiness().await;
-            if status == 503 && self.started_long_ago() {
-                panic!("{text}\n{:#?}", self.lines());
+            if status == 200 {
+                break;
             }
-            (status == 200).then_some(())
-        })
-        .await;
-    }
-
-    /// A crude bound, so that a failure shows the program's own words instead of "not in time".
-    fn started_long_ago(&self) -> bool {
-        self.lines().len() > 400
+            let in_time = ended.is_none() && Instant::now() < deadline;
+            assert!(in_time, "{ended:?} {text}\n{}", self.lines().join("\n"));
+            sleep(POLL).await;
+        }
     }
 
     /// A client that trusts what the ConfigMap of the installation says, as sidecars do.
