@@ -127,15 +127,15 @@ fn run_api(workspace: &Workspace, options: &TestOptions, counts: &mut Counts) ->
     if options.filter.is_none() {
         chart::check(workspace)?;
     }
-    let programs = tools::control_plane_binaries(workspace)?;
     let mut command = Command::new("cargo");
     command
         .current_dir(&workspace.root)
-        .args(["test", "--locked", "--package", "api-tests"]);
-    command.args(&options.filter);
-    command
-        .env("KUBE_STS_ETCD", programs.etcd)
-        .env("KUBE_STS_KUBE_APISERVER", programs.kube_apiserver);
+        .args(["test", "--locked", "--package", "api-tests"])
+        .args(&options.filter)
+        .env(
+            "KUBEBUILDER_ASSETS",
+            tools::control_plane_folder(workspace)?,
+        );
     run_tests("tests against a real API server", &mut command, counts)
 }
 

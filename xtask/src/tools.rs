@@ -1,5 +1,6 @@
 //! The Go programs of the test cluster, built from the modules in `tests/tools`.
 
+use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
@@ -16,13 +17,6 @@ pub(crate) enum Module {
     Helm,
     K8s,
     Minio,
-}
-
-/// What an API server needs to run.
-#[derive(Debug, Clone)]
-pub(crate) struct ControlPlaneBinaries {
-    pub(crate) etcd: PathBuf,
-    pub(crate) kube_apiserver: PathBuf,
 }
 
 impl Module {
@@ -147,22 +141,31 @@ pub(crate) fn ensure_all(workspace: &Workspace) -> Result<()> {
     Ok(())
 }
 
-/// etcd and kube-apiserver: those of `KUBEBUILDER_ASSETS` if set, else Debian's etcd and our own build.
-pub(crate) fn control_plane_binaries(workspace: &Workspace) -> Result<ControlPlaneBinaries> {
-    let binaries = match &workspace.kubebuilder_assets {
-        Some(assets) => ControlPlaneBinaries {
-            etcd: assets.join("etcd"),
-            kube_apiserver: assets.join("kube-apiserver"),
-        },
-        None => ControlPlaneBinaries {
-            etcd: "/usr/bin/etcd".into(),
-            kube_apiserver: Module::K8s.ensure(workspace)?.join("kube-apiserver"),
-        },
+/// A folder with etcd and kube-apiserver: `KUBEBUILDER_ASSETS` if it is set, else one with Debian's etcd and our own build.
+pub(crate) fn control_plane_folder(workspace: &Workspace) -> Result<PathBuf> {
+    let folder = match &workspace.kubebuilder_assets {
+        Some(assets) => assets.clone(),
+        None => link_control_plane(workspace)?,
     };
-    for binary in [&binaries.etcd, &binaries.kube_apiserver] {
-        ensure!(binary.is_file(), "{} does not exist", binary.display());
+    for program in ["etcd", "kube-apiserver"] {
+        let program = folder.join(program);
+        ensure!(program.is_file(), "{} does not exist", program.display());
     }
-    Ok(binaries)
+    Ok(folder)
+}
+
+fn link_control_plane(workspace: &Workspace) -> Result<PathBuf> {
+    let apiserver = Module::K8s.ensure(workspace)?.join("kube-apiserver");
+    let key = Fingerprint::of_recipe(1)
+        .text(&apiserver.to_string_lossy())
+        .key();
+    workspace
+        .cache
+        .entry("tools", "control-plane", &key, |folder| {
+            symlink("/usr/bin/etcd", folder.join("etcd"))?;
+            symlink(&apiserver, folder.join("kube-apiserver"))?;
+            Ok(())
+        })
 }
 
 fn go_version() -> Result<String> {

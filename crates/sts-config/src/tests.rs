@@ -180,9 +180,9 @@ fn scopes_that_need_a_directory_are_refused_with_a_remedy() {
 
 #[test]
 fn endpoints_share_neither_path_nor_key_nor_label() {
-    let second = "- name: two\n  audience: b\n  path: /aws\n  allowAll: true\n  issuer: {host: b.example, keypair: unison-saml2-rp-sig}\n  injector: {label: aws-role, tokenEnv: A, annotationEnv: B}\n";
+    let second = "- name: two\n  audience: b\n  path: /aws\n  allowAll: true\n  issuer: {host: d1dexjaad4ian0.cloudfront.net, keypair: unison-saml2-rp-sig}\n  injector: {label: aws-role, tokenEnv: A, annotationEnv: B}\n";
     let problems = problems(&format!("{}{second}", OPENUNISON.trim_start()));
-    for shared in ["path", "tokenAudience", "injector.label", "key"] {
+    for shared in ["path", "issuer", "tokenAudience", "injector.label", "key"] {
         let found = problems
             .iter()
             .any(|problem| problem.starts_with(&format!("endpoints[1].{shared} ")));

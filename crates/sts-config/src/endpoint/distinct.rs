@@ -21,6 +21,10 @@ pub(crate) fn check_distinct(endpoints: &[Endpoint], problems: &Problems) {
             .as_ref()
             .map(|injection| injection.label.clone())
     });
+    // An issuer's documents name the keys of one endpoint.
+    unique(endpoints, problems, "issuer", |endpoint| {
+        Some(endpoint.template.issuer.as_str().to_owned())
+    });
     // Separate keys are what keeps one AWS account's tokens from another's.
     unique(endpoints, problems, "key", |endpoint| {
         Some(match &endpoint.key {

@@ -195,10 +195,7 @@ impl Drop for ControlPlane {
     reason = "the environment is how `cargo xtask test` tells where they are"
 )]
 fn binaries() -> PathBuf {
-    let set = ["KUBEBUILDER_ASSETS", "KUBE_STS_CONTROL_PLANE"]
-        .iter()
-        .find_map(std::env::var_os);
-    let Some(folder) = set.map(PathBuf::from) else {
+    let Some(folder) = std::env::var_os("KUBEBUILDER_ASSETS").map(PathBuf::from) else {
         panic!(
             "KUBEBUILDER_ASSETS names no folder with etcd and kube-apiserver: run `cargo xtask test --only api`, which makes one"
         );
