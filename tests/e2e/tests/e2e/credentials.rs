@@ -3,10 +3,13 @@
 use anyhow::{Result, ensure};
 
 use crate::stage::{ALLOWED, AUDIENCE, ISSUER, labelled_pod, stage, wait_for};
-use crate::tokens::{MINIO, STRICT_STS, assume_role, claims, has_credentials, issued_token};
+use crate::tokens::{
+    MINIO, STRICT_STS, assume_role, claims, has_credentials, issued_token, served,
+};
 use std::time::Duration;
 
-/// OpenUnison's documented Deployment; what had to be changed is the image, the namespace, and whom to trust for AWS's names.
+/// OpenUnison's documented Deployment. Changed are the image with its command, its pull policy and the settings it needs here, the role's
+/// account, the namespace, and the grace period.
 const DEPLOYMENT: &str = include_str!("../../manifests/openunison-deployment.yaml");
 
 #[test]
@@ -58,7 +61,7 @@ fn the_application_finds_its_token_at_its_first_instruction() -> Result<()> {
     // A container that ends, and so fails the pod, when the file is not there yet.
     let manifest = labelled_pod(stage, ALLOWED, pod, "aws-test").replace(
         r#"[sleep, "100000"]"#,
-        r#"[sh, -c, "cat $AWS_WEB_IDENTITY_TOKEN_FILE >/dev/null || exit 1; exec sleep 100000"]"#,
+        r#"[sh, -c, 'test -s "$AWS_WEB_IDENTITY_TOKEN_FILE" || exit 1; exec sleep 100000']"#,
     );
     stage.apply(&manifest)?;
     stage.kubectl(&[
@@ -93,20 +96,27 @@ fn the_application_finds_its_token_at_its_first_instruction() -> Result<()> {
 }
 
 #[test]
-fn pyjwt_accepts_the_issued_token_from_the_published_keys() -> Result<()> {
+fn pyjwt_accepts_the_issued_token_from_the_served_and_the_published_keys() -> Result<()> {
     const PROGRAM: &str = "
-import sys, jwt
-token, issuer = sys.argv[1:]
-key = jwt.PyJWKClient(issuer + '/certs').get_signing_key_from_jwt(token)
-claims = jwt.decode(token, key.key, algorithms=['RS256'], audience='sts.aws.com', issuer=issuer,
-                    options={'require': ['exp', 'iat', 'nbf', 'iss', 'aud', 'sub', 'jti']})
-print(claims['sub'])
+import json, sys, jwt
+token, issuer, served = sys.argv[1:]
+kid = jwt.get_unverified_header(token)['kid']
+published = jwt.PyJWKClient(issuer + '/certs').get_signing_key(kid)
+served = jwt.PyJWKSet.from_dict(json.loads(served))[kid]
+for key in (published, served):
+    claims = jwt.decode(token, key.key, algorithms=['RS256'], audience='sts.aws.com', issuer=issuer,
+                        options={'require': ['exp', 'iat', 'nbf', 'iss', 'aud', 'sub', 'jti']})
+    print(claims['sub'])
 ";
     let stage = stage();
     stage.apply(&labelled_pod(stage, ALLOWED, "pyjwt", "aws-test"))?;
     let token = issued_token(stage, "pyjwt")?;
-    let subject = stage.python(PROGRAM, &[&token, ISSUER])?;
-    ensure!(subject.trim() == "kubernetes:myns:aws-test", "{subject}");
+    let served = served(stage, "/aws/certs")?;
+    let subjects = stage.python(PROGRAM, &[&token, ISSUER, &served])?;
+    ensure!(
+        subjects == "kubernetes:myns:aws-test\nkubernetes:myns:aws-test\n",
+        "{subjects}"
+    );
     stage.forget(ALLOWED, "pod/pyjwt");
     Ok(())
 }

@@ -24,7 +24,7 @@ spec:
       containers:
       - name: app
         image: {image}
-        command: [sh, -c, "test -s $AWS_WEB_IDENTITY_TOKEN_FILE && test $AWS_ROLE_ARN = arn:aws:iam::123456789012:role/demo"]
+        command: [sh, -c, 'test -s "$AWS_WEB_IDENTITY_TOKEN_FILE" && test "$AWS_ROLE_ARN" = arn:aws:iam::123456789012:role/demo']
 "#,
         image = stage.awscli_image
     );
@@ -62,11 +62,11 @@ spec:
   initContainers:
   - name: first
     image: {image}
-    command: [sh, -c, "cat $AWS_WEB_IDENTITY_TOKEN_FILE > /dev/null"]
+    command: [sh, -c, 'test -s "$AWS_WEB_IDENTITY_TOKEN_FILE" && head -c 2 "$AWS_WEB_IDENTITY_TOKEN_FILE" | grep -q ey']
   containers:
   - name: app
     image: {image}
-    command: [sh, -c, "cat $AWS_WEB_IDENTITY_TOKEN_FILE > /dev/null && exec sleep 100000"]
+    command: [sh, -c, 'test -s "$AWS_WEB_IDENTITY_TOKEN_FILE" && exec sleep 100000']
     securityContext: {{runAsUser: 54321}}
 "#,
         image = stage.awscli_image

@@ -117,6 +117,8 @@ fn a_pod_without_a_token_waits_says_why_and_can_be_deleted() -> Result<()> {
 fn a_token_with_the_api_servers_audience_is_refused() -> Result<()> {
     let stage = stage();
     stage.apply(&labelled_pod(stage, ALLOWED, "api-audience", "aws-test"))?;
+    let (status, body) = exchange(stage, &pod_token(stage, "api-audience", Some(AUDIENCE))?)?;
+    ensure!(status == 200, "the right audience: {status} {body}");
     for audience in [None, Some("https://sts.example/other")] {
         let (status, body) = exchange(stage, &pod_token(stage, "api-audience", audience)?)?;
         ensure!(status == 401, "{audience:?}: {status} {body}");
@@ -147,8 +149,8 @@ fn tampered_and_expired_tokens_are_refused_by_both_relying_parties() -> Result<(
     wait_for("MinIO to know the issuer", Duration::from_secs(30), || {
         assume_role(stage, MINIO, &token).map(|answer| has_credentials(&answer).then_some(()))
     })?;
-    let fresh = sign_again(stage, &token, "iat")?;
-    let expired = sign_again(stage, &token, "exp")?;
+    let fresh = sign_again(stage, &token, End::AsIssued)?;
+    let expired = sign_again(stage, &token, End::AnHourAgo)?;
     let tampered = tamper(&token)?;
     for relying_party in [MINIO, STRICT_STS] {
         let answer = assume_role(stage, relying_party, &fresh)?;
@@ -181,13 +183,20 @@ fn tamper(token: &str) -> Result<String> {
     ))
 }
 
-/// The same token, signed again with the endpoint's own key: as it is (`iat`), or with its end an hour ago (`exp`).
-fn sign_again(stage: &Stage, token: &str, change: &str) -> Result<String> {
+/// When a token that is signed again ends.
+#[derive(Clone, Copy, Debug)]
+enum End {
+    AnHourAgo,
+    AsIssued,
+}
+
+/// The same claims but for their end, signed again with the endpoint's own key.
+fn sign_again(stage: &Stage, token: &str, end: End) -> Result<String> {
     const PROGRAM: &str = "
 import base64, json, subprocess, sys, time, jwt
-token, change, key = sys.argv[1:]
+token, end, key = sys.argv[1:]
 claims = jwt.decode(token, options={'verify_signature': False})
-if change == 'exp':
+if end == 'AnHourAgo':
     claims['exp'] = int(time.time()) - 3600
     claims['iat'] = claims['nbf'] = claims['exp'] - 900
 print(jwt.encode(claims, base64.b64decode(key), algorithm='RS256', headers={'kid': jwt.get_unverified_header(token)['kid']}))
@@ -202,7 +211,7 @@ print(jwt.encode(claims, base64.b64decode(key), algorithm='RS256', headers={'kid
         r"jsonpath={.data.signing-key\.pem}",
     ])?;
     Ok(stage
-        .python(PROGRAM, &[token, change, &key])?
+        .python(PROGRAM, &[token, &format!("{end:?}"), &key])?
         .trim()
         .to_owned())
 }

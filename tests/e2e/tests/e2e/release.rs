@@ -116,17 +116,77 @@ fn helm_test_passes() -> Result<()> {
 }
 
 #[test]
+fn helm_upgrade_removes_an_endpoint() -> Result<()> {
+    let stage = stage();
+    let name = "shrinking";
+    let one = endpoint("first");
+    install_own(stage, name, &format!("{one}{}", endpoint("last")))?;
+    let entries = || {
+        stage.kubectl(&[
+            "get",
+            "mutatingwebhookconfiguration",
+            name,
+            "-o",
+            "jsonpath={.webhooks[*].name}",
+        ])
+    };
+    ensure!(entries()?.split(' ').count() == 2, "{}", entries()?);
+    install_own(stage, name, &one)?;
+    ensure!(
+        entries()? == "first.injector.kube-sts.tremolo.io",
+        "{}",
+        entries()?
+    );
+    stage.helm(&["uninstall", name, "-n", name, "--wait", "--timeout", "60s"])?;
+    stage.forget("default", "namespace/shrinking");
+    Ok(())
+}
+
+#[test]
 fn helm_uninstall_leaves_nothing_behind() -> Result<()> {
     let stage = stage();
-    let (release, namespace) = ("second", "second");
-    let values = stage.scratch.join("second.yaml");
-    std::fs::write(&values, SECOND)?;
+    let name = "second";
+    install_own(stage, name, &endpoint(name))?;
+    let key = stage.kubectl(&[
+        "-n",
+        name,
+        "get",
+        "secret",
+        "second-key",
+        "-o",
+        "jsonpath={.data}",
+    ])?;
+    ensure!(key.contains("signing-key.pem"), "the key was not made");
+    stage.helm(&["uninstall", name, "-n", name, "--wait", "--timeout", "60s"])?;
+    wait_for(
+        "the namespace to be as empty as a new one",
+        Duration::from_secs(60),
+        || {
+            let left = left_in(stage, name)?;
+            ensure!(left.is_empty(), "{left:?}");
+            Ok(Some(()))
+        },
+    )?;
+    let all = stage.kubectl(&["get", CLUSTER_WIDE, "-o", "name"])?;
+    ensure!(all.contains("kube-sts") && !all.contains(name), "{all}");
+    stage.forget("default", "namespace/second");
+    Ok(())
+}
+
+/// Installs or upgrades a release of its own, in a namespace of the same name.
+fn install_own(stage: &Stage, name: &str, endpoints: &str) -> Result<()> {
+    let values = stage.scratch.join(format!("{name}.yaml"));
+    std::fs::write(
+        &values,
+        format!("fullnameOverride: {name}\nsts:\n  endpoints:\n{endpoints}"),
+    )?;
     stage.helm(&[
-        "install",
-        release,
+        "upgrade",
+        "--install",
+        name,
         text(&stage.chart)?,
         "-n",
-        namespace,
+        name,
         "--create-namespace",
         "--wait",
         "--timeout",
@@ -136,38 +196,23 @@ fn helm_uninstall_leaves_nothing_behind() -> Result<()> {
         "-f",
         text(&stage.image_values)?,
     ])?;
-    let key = stage.kubectl(&[
-        "-n",
-        namespace,
-        "get",
-        "secret",
-        "second-key",
-        "-o",
-        "jsonpath={.data}",
-    ])?;
-    ensure!(key.contains("signing-key.pem"), "the key was not made");
-    stage.helm(&[
-        "uninstall",
-        release,
-        "-n",
-        namespace,
-        "--wait",
-        "--timeout",
-        "60s",
-    ])?;
-    wait_for(
-        "the namespace to be as empty as a new one",
-        Duration::from_secs(60),
-        || {
-            let left = left_in(stage, namespace)?;
-            ensure!(left.is_empty(), "{left:?}");
-            Ok(Some(()))
-        },
-    )?;
-    let all = stage.kubectl(&["get", CLUSTER_WIDE, "-o", "name"])?;
-    ensure!(all.contains("kube-sts") && !all.contains("second"), "{all}");
-    stage.forget("default", "namespace/second");
     Ok(())
+}
+
+/// An endpoint in our own form, with a label of its own.
+fn endpoint(name: &str) -> String {
+    format!(
+        r#"
+  - name: {name}
+    path: /{name}
+    audience: {name}.example
+    issuer: https://{name}.example/issuer
+    key: {{secret: {name}-key, algorithm: ES256}}
+    rules:
+    - filter: "(&(namespace={name})(saname=default))"
+    injector: {{label: {name}, tokenEnv: TOKEN_FILE, annotationEnv: ROLE}}
+"#
+    )
 }
 
 /// What is in a namespace that a new one has not.
@@ -183,21 +228,6 @@ fn left_in(stage: &Stage, namespace: &str) -> Result<Vec<String>> {
 
 const CLUSTER_WIDE: &str = "clusterroles,clusterrolebindings,mutatingwebhookconfigurations,validatingwebhookconfigurations,customresourcedefinitions";
 const BORN_WITH_A_NAMESPACE: [&str; 2] = ["configmap/kube-root-ca.crt", "serviceaccount/default"];
-
-/// Another endpoint, with a label of its own, in our own form.
-const SECOND: &str = r#"
-fullnameOverride: second
-sts:
-  endpoints:
-  - name: second
-    path: /second
-    audience: second.example
-    issuer: https://second.example/issuer
-    key: {secret: second-key, algorithm: ES256}
-    rules:
-    - filter: "(&(namespace=second)(saname=default))"
-    injector: {label: second, tokenEnv: SECOND_TOKEN, annotationEnv: SECOND_ROLE}
-"#;
 
 fn text(path: &std::path::Path) -> Result<&str> {
     path.to_str().context("the path is text")

@@ -29,16 +29,7 @@ pub(crate) fn pod_token(stage: &Stage, pod: &str, audience: Option<&str>) -> Res
 
 /// What the STS answers to a token in a Bearer header: the status, and the body.
 pub(crate) fn exchange(stage: &Stage, token: &str) -> Result<(u16, String)> {
-    let address = stage.kubectl(&[
-        "-n",
-        &stage.namespace,
-        "get",
-        "service",
-        &format!("{}-server", stage.release),
-        "-o",
-        "jsonpath={.spec.clusterIP}",
-    ])?;
-    let mut curl = sts_curl(stage, &address, 443)?;
+    let mut curl = sts_curl(stage, &service_address(stage)?, 443)?;
     curl.args([
         "--request",
         "POST",
@@ -53,6 +44,29 @@ pub(crate) fn exchange(stage: &Stage, token: &str) -> Result<(u16, String)> {
     let answer = output(&mut curl)?;
     let (body, status) = answer.rsplit_once('\n').context("curl writes the status")?;
     Ok((status.parse()?, body.to_owned()))
+}
+
+/// A document that the STS serves.
+pub(crate) fn served(stage: &Stage, path: &str) -> Result<String> {
+    let mut curl = sts_curl(stage, &service_address(stage)?, 443)?;
+    output(curl.args([
+        "--fail",
+        &format!("https://kube-sts-server.kube-sts.svc{path}"),
+    ]))
+}
+
+fn service_address(stage: &Stage) -> Result<String> {
+    let service = format!("{}-server", stage.release);
+    let address = "jsonpath={.spec.clusterIP}";
+    stage.kubectl(&[
+        "-n",
+        &stage.namespace,
+        "get",
+        "service",
+        &service,
+        "-o",
+        address,
+    ])
 }
 
 /// curl for the STS at an address, trusting its own authority.
