@@ -1,23 +1,25 @@
-//! Applies an endpoint's rules to a live subject.
+//! Applies an endpoint's rules to the subject of a verified token.
+//!
+//! This comes before the API server is asked: a pod that no rule allows costs it nothing.
 
 use thiserror::Error;
 
 use crate::ident::ClusterName;
-use crate::liveness::LiveSubject;
 use crate::policy::{Attributes, Policy};
+use crate::verify::VerifiedToken;
 
-/// The permission to issue one token for one subject. Only [`authorize`] makes one.
-#[derive(Debug)]
-pub struct Grant {
-    subject: LiveSubject,
+/// The rules allow the token's subject, if it is alive: [`crate::liveness`] makes a grant of it. Only [`authorize`] makes one.
+#[derive(Clone, Debug)]
+pub struct Permission {
+    token: VerifiedToken,
     cluster: ClusterName,
     rule: String,
 }
 
-impl Grant {
-    /// Who gets the token.
-    pub fn subject(&self) -> &LiveSubject {
-        &self.subject
+impl Permission {
+    /// The token that proves who the subject is.
+    pub fn token(&self) -> &VerifiedToken {
+        &self.token
     }
 
     /// The configured name of the subject's cluster.
@@ -58,9 +60,9 @@ impl Refusal {
 pub fn authorize(
     policy: &Policy,
     cluster: &ClusterName,
-    subject: LiveSubject,
-) -> Result<Grant, Refusal> {
-    let attributes = Attributes::of(&subject, cluster);
+    token: VerifiedToken,
+) -> Result<Permission, Refusal> {
+    let attributes = Attributes::of(&token, cluster);
     let rule = match policy {
         Policy::AllowAll => Some("allowAll".to_owned()),
         Policy::AnyOf(filters) => filters
@@ -69,13 +71,13 @@ pub fn authorize(
             .map(ToString::to_string),
     };
     match rule {
-        Some(rule) => Ok(Grant {
-            subject,
+        Some(rule) => Ok(Permission {
+            token,
             cluster: cluster.clone(),
             rule,
         }),
         None => Err(Refusal::NoRuleMatches {
-            username: subject.token().service_account().username(),
+            username: token.service_account().username(),
         }),
     }
 }

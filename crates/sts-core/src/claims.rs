@@ -5,8 +5,8 @@ use std::time::Duration;
 use serde::Serialize;
 use thiserror::Error;
 
-use crate::authorize::Grant;
 use crate::ident::{Audience, Issuer, TokenId};
+use crate::liveness::Grant;
 use crate::time::{Lifetime, UnixSeconds};
 
 /// The longest `sub` (OpenID Connect Core 1.0, section 2).
@@ -111,7 +111,8 @@ impl OutgoingClaims {
             lifetime,
             subject,
         } = template;
-        let token = grant.subject().token();
+        let permission = grant.permission();
+        let (token, cluster) = (permission.token(), permission.cluster());
         let left = token.expires().since(now);
         let life = left.min(lifetime.get());
         if life < Lifetime::SHORTEST {
@@ -120,7 +121,7 @@ impl OutgoingClaims {
         let account = token.service_account();
         let sub = match subject {
             SubjectForm::OpenUnison => {
-                format!("{}:{}:{}", grant.cluster(), account.namespace, account.name)
+                format!("{cluster}:{}:{}", account.namespace, account.name)
             }
             SubjectForm::ServiceAccount => account.username(),
         };
@@ -139,7 +140,7 @@ impl OutgoingClaims {
             iat: now.get(),
             nbf: now.saturating_sub(BACKDATED).get(),
             jti: id.as_str().to_owned(),
-            cluster: grant.cluster().as_str().to_owned(),
+            cluster: cluster.as_str().to_owned(),
             namespace: account.namespace.as_str().to_owned(),
             saname: account.name.as_str().to_owned(),
             kubernetes: KubernetesClaims {

@@ -1,23 +1,19 @@
-//! The last steps of an exchange in one function: authorize → claims → sign.
+//! The last steps of an exchange in one function: claims → sign.
 //!
 //! What comes before needs the network, so the caller does it: [`crate::token::RawToken::route`], the issuer's keys,
-//! [`crate::verify::verify`], the API server's answer, [`crate::liveness::agree`].
+//! [`crate::verify::verify`], [`crate::authorize::authorize`], the API server's answer, [`crate::liveness::agree`].
 
 use thiserror::Error;
 
-use crate::authorize::{Refusal, authorize};
 use crate::claims::{ClaimsError, OutgoingClaims, TokenTemplate};
-use crate::ident::{ClusterName, KeyId, TokenId};
-use crate::liveness::LiveSubject;
-use crate::policy::Policy;
+use crate::ident::{KeyId, TokenId};
+use crate::liveness::Grant;
 use crate::sign::{SignError, SignedToken, SigningKey};
 use crate::time::UnixSeconds;
 
-/// What an endpoint decides with.
+/// What an endpoint's tokens are made with.
 #[derive(Clone, Copy, Debug)]
 pub struct Issuance<'a> {
-    /// Who may have a token.
-    pub policy: &'a Policy,
     /// What the token says.
     pub template: &'a TokenTemplate,
     /// What signs it.
@@ -43,15 +39,12 @@ pub struct Issued {
     pub lifetime_seconds: u64,
 }
 
-/// Why a live subject gets no token.
+/// Why a granted token cannot be issued.
 #[derive(Clone, Debug, Eq, Error, PartialEq)]
 pub enum IssueError {
     /// The token cannot be written.
     #[error("token cannot be written")]
     Claims(#[from] ClaimsError),
-    /// The rules do not allow it.
-    #[error("rules do not allow a token")]
-    Refused(#[from] Refusal),
     /// The crypto library failed.
     #[error("token could not be signed")]
     Sign(#[from] SignError),
@@ -62,36 +55,29 @@ impl IssueError {
     pub fn code(&self) -> &'static str {
         match self {
             Self::Claims(error) => error.code(),
-            Self::Refused(refusal) => refusal.code(),
             Self::Sign(SignError) => "sign_failed",
         }
     }
 }
 
-/// Issues a token for a live subject of `cluster`.
+/// Issues the granted token.
 ///
 /// # Errors
 /// [`IssueError`] says which step refused.
 pub fn issue(
     issuance: Issuance<'_>,
-    cluster: &ClusterName,
-    subject: LiveSubject,
+    grant: &Grant,
     id: TokenId,
     now: UnixSeconds,
 ) -> Result<Issued, IssueError> {
-    let Issuance {
-        policy,
-        template,
-        key,
-    } = issuance;
-    let grant = authorize(policy, cluster, subject)?;
-    let claims = OutgoingClaims::new(&grant, template, &id, now)?;
+    let Issuance { template, key } = issuance;
+    let claims = OutgoingClaims::new(grant, template, &id, now)?;
     let token = key.sign(&claims)?;
     Ok(Issued {
         token,
         id,
         key_id: key.key_id().clone(),
-        rule: grant.rule().to_owned(),
+        rule: grant.permission().rule().to_owned(),
         subject: claims.subject().to_owned(),
         expires: claims.expires(),
         lifetime_seconds: claims.lifetime_seconds(),

@@ -6,8 +6,8 @@
 //! ```text
 //! token text ─▶ [token::RawToken::route] ─▶ UnverifiedToken
 //!            ─▶ [verify::verify]         ─▶ VerifiedToken      signature, issuer, audience, times, pod binding
-//!            ─▶ [liveness::agree]        ─▶ LiveSubject        the API server says the same
-//!            ─▶ [authorize::authorize]   ─▶ Grant              the endpoint's rules
+//!            ─▶ [authorize::authorize]   ─▶ Permission         the endpoint's rules
+//!            ─▶ [liveness::agree]        ─▶ Grant              the API server says the same
 //!            ─▶ [claims::OutgoingClaims] ─▶ [sign::SigningKey::sign] ─▶ SignedToken
 //! ```
 //!

@@ -1,4 +1,4 @@
-//! Whether the subject of a verified token is alive, and whether both who were asked mean the same one.
+//! Whether the subject that the rules allow is alive, and whether both who were asked mean the same one.
 //!
 //! A signature says that a token was once issued; only the API server knows that its pod and ServiceAccount still exist. What it
 //! answers is compared with what the token says, so that neither a confused API server nor a second authenticator that uses names
@@ -6,8 +6,8 @@
 
 use thiserror::Error;
 
+use crate::authorize::Permission;
 use crate::ident::Audience;
-use crate::verify::VerifiedToken;
 
 /// What the API server answered to a TokenReview (`authentication.k8s.io/v1`, `TokenReviewStatus`), as it came.
 #[derive(Clone, Debug, Default, Eq, PartialEq)]
@@ -28,16 +28,17 @@ pub struct Review {
     pub pod_uid: Vec<String>,
 }
 
-/// The subject of a verified token, of whom it is known what can be known about their life. Only this module makes one.
-#[derive(Clone, Debug)]
-pub struct LiveSubject {
-    token: VerifiedToken,
+/// The right to one token for one subject: the rules allow it, and what can be known about its life is known. Only this module makes
+/// one, and only of a [`Permission`]: so nobody can leave out the rules, the check of the token or this one, or mix two subjects.
+#[derive(Debug)]
+pub struct Grant {
+    permission: Permission,
 }
 
-impl LiveSubject {
-    /// The token that proves who the subject is.
-    pub fn token(&self) -> &VerifiedToken {
-        &self.token
+impl Grant {
+    /// What the rules allowed, to whom.
+    pub fn permission(&self) -> &Permission {
+        &self.permission
     }
 }
 
@@ -69,15 +70,15 @@ impl LivenessError {
     }
 }
 
-/// Accepts the subject when the API server's answer and the token name the same one.
+/// Grants the token when the API server's answer and the token name the same one.
 ///
 /// # Errors
 /// [`LivenessError`] says what does not fit.
 pub fn agree(
-    token: VerifiedToken,
+    permission: Permission,
     review: &Review,
     audience: &Audience,
-) -> Result<LiveSubject, LivenessError> {
+) -> Result<Grant, LivenessError> {
     if !review.authenticated || review.error.is_some() {
         return Err(LivenessError::Gone);
     }
@@ -88,8 +89,8 @@ pub fn agree(
     {
         return Err(LivenessError::AudienceMismatch);
     }
-    let account = token.service_account();
-    let pod = token.pod();
+    let account = permission.token().service_account();
+    let pod = permission.token().pod();
     let same = |answer: &[String], ours: &str| matches!(answer, [one] if one == ours);
     if review.username.as_deref() != Some(account.username().as_str()) {
         return Err(LivenessError::Disagree { about: "username" });
@@ -105,14 +106,14 @@ pub fn agree(
     if !same(&review.pod_uid, pod.uid.as_str()) {
         return Err(LivenessError::Disagree { about: "pod uid" });
     }
-    Ok(LiveSubject { token })
+    Ok(Grant { permission })
 }
 
-/// Accepts the subject on the token's word alone, for issuers whose API server cannot be asked (`verification: jwks`).
+/// Grants the token on the subject token's word alone, for issuers whose API server cannot be asked (`verification: jwks`).
 ///
 /// What that leaves exposed: a token stays good until it expires, also when its pod is long gone.
-pub fn accept_offline(token: VerifiedToken) -> LiveSubject {
-    LiveSubject { token }
+pub fn accept_offline(permission: Permission) -> Grant {
+    Grant { permission }
 }
 
 #[cfg(test)]

@@ -7,7 +7,7 @@ use std::fmt;
 pub use filter::{Filter, FilterError, FilterErrorKind};
 
 use crate::ident::ClusterName;
-use crate::liveness::LiveSubject;
+use crate::verify::VerifiedToken;
 
 /// What rules can ask about a subject. OpenUnison's names, each with one value.
 #[derive(Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd)]
@@ -100,9 +100,8 @@ pub struct Attributes {
 }
 
 impl Attributes {
-    /// The attributes of a live subject of `cluster`.
-    pub fn of(subject: &LiveSubject, cluster: &ClusterName) -> Self {
-        let token = subject.token();
+    /// The attributes of the subject of a token of `cluster`.
+    pub fn of(token: &VerifiedToken, cluster: &ClusterName) -> Self {
         let account = token.service_account();
         Self {
             cluster: cluster.as_str().to_owned(),

@@ -4,6 +4,8 @@
 //! no key.
 
 use std::net::SocketAddr;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use sts_core::exchange::Issued;
 use sts_core::ident::{ClusterName, EndpointName};
@@ -14,6 +16,25 @@ use crate::error::ExchangeError;
 
 /// The version of the line's fields.
 const SCHEMA: &str = "kube-sts.audit/1";
+
+/// How many lines about callers of whom nothing is known an endpoint writes in one [`WINDOW`]. They prove nothing and cost nothing to
+/// cause: without a bound, anybody could push the lines that matter out of the log.
+const MOST_UNVERIFIED: u32 = 20;
+/// How often [`Trail::next_window`] is to be called.
+pub(crate) const WINDOW: Duration = Duration::from_secs(1);
+
+/// The audit lines of one endpoint.
+pub(crate) struct Trail {
+    endpoint: EndpointName,
+    window: Mutex<Window>,
+}
+
+/// What the present window has seen of refusals without a subject.
+#[derive(Default)]
+struct Window {
+    written: u32,
+    suppressed: u64,
+}
 
 /// Who asked, known once the token was verified.
 pub(crate) struct Subject {
@@ -42,8 +63,65 @@ impl Subject {
     }
 }
 
-/// Writes the line.
-pub(crate) fn write(
+impl Trail {
+    pub(crate) fn new(endpoint: EndpointName) -> Self {
+        Self {
+            endpoint,
+            window: Mutex::default(),
+        }
+    }
+
+    /// Writes the line, unless it is one more refusal of nobody known than the window holds.
+    pub(crate) fn write(
+        &self,
+        source: SocketAddr,
+        subject: Option<&Subject>,
+        outcome: &Result<Issued, ExchangeError>,
+    ) {
+        if outcome.is_ok() || subject.is_some() || self.lock().admits() {
+            write(&self.endpoint, source, subject, outcome);
+        }
+    }
+
+    /// Ends the window; one line says how many lines were left out of it, if any.
+    pub(crate) fn next_window(&self) {
+        let Window {
+            written: _,
+            suppressed,
+        } = std::mem::take(&mut *self.lock());
+        if suppressed > 0 {
+            tracing::info!(
+                target: "audit",
+                schema = SCHEMA,
+                decision = "deny",
+                reason = "suppressed",
+                endpoint = self.endpoint.as_str(),
+                suppressed,
+                "refusals before verification"
+            );
+        }
+    }
+
+    /// Both numbers are good at any time: a poisoned lock is as good as another.
+    fn lock(&self) -> MutexGuard<'_, Window> {
+        self.window.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Window {
+    /// Counts a line, and says whether it is to be written.
+    fn admits(&mut self) -> bool {
+        let admits = self.written < MOST_UNVERIFIED;
+        if admits {
+            self.written += 1;
+        } else {
+            self.suppressed = self.suppressed.saturating_add(1);
+        }
+        admits
+    }
+}
+
+fn write(
     endpoint: &EndpointName,
     source: SocketAddr,
     subject: Option<&Subject>,

@@ -7,13 +7,15 @@ use std::sync::Arc;
 
 use arc_swap::ArcSwapOption;
 use axum::Router;
-use axum::routing::{get, post};
+use axum::routing::{any, get, post};
 use sts_config::Verification;
 use sts_core::claims::TokenTemplate;
 use sts_core::ident::{Audience, EndpointName};
 use sts_core::policy::Policy;
 use sts_core::sign::SigningKey;
 
+use crate::audit::Trail;
+use crate::capacity::Capacity;
 use crate::key_source::KeySources;
 use crate::metrics::Metrics;
 use crate::review::Reviewer;
@@ -32,6 +34,9 @@ pub(crate) struct EndpointState {
     /// `None` in a server without an API server, whose endpoints are all `verification: jwks`.
     pub(crate) reviewer: Option<Reviewer>,
     pub(crate) metrics: Metrics,
+    pub(crate) trail: Trail,
+    /// All endpoints have it in common.
+    pub(crate) capacity: Capacity,
 }
 
 /// The routes of one endpoint.
@@ -43,7 +48,7 @@ pub(crate) fn router(prefix: &str, state: &Arc<EndpointState>) -> Router {
                 Route::Discovery => get(documents::discovery),
                 Route::IssuerDocs => get(documents::issuer_docs),
                 Route::Jwks => get(documents::jwks),
-                Route::OpenUnisonToken => get(token::openunison),
+                Route::OpenUnisonToken => any(token::openunison),
                 Route::Token => post(token::exchange),
             };
             router.route(

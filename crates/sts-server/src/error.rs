@@ -7,6 +7,7 @@ use axum::Json;
 use axum::http::{HeaderName, HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use sts_api::ErrorBody;
+use sts_core::authorize::Refusal;
 use sts_core::exchange::IssueError;
 use sts_core::liveness::LivenessError;
 use sts_core::token::ParseTokenError;
@@ -59,6 +60,8 @@ pub(crate) enum ExchangeError {
     Liveness(#[source] LivenessError),
     #[error("token cannot be read")]
     Parse(#[source] ParseTokenError),
+    #[error("rules do not allow a token")]
+    Refused(#[source] Refusal),
     #[error("request is no token exchange")]
     Request(#[source] RequestError),
     /// Something we need does not answer: nobody gets a token until it does.
@@ -76,6 +79,7 @@ impl ExchangeError {
             Self::Issue(error) => error.code(),
             Self::Liveness(error) => error.code(),
             Self::Parse(error) => error.code(),
+            Self::Refused(refusal) => refusal.code(),
             Self::Request(_) => "request_invalid",
             Self::Unavailable { .. } => "backend_unavailable",
             Self::Verify(error) => error.code(),
@@ -85,7 +89,7 @@ impl ExchangeError {
     /// What the caller is told.
     fn answer(&self) -> Answer {
         match self {
-            Self::Issue(IssueError::Refused(_)) => Answer::Denied,
+            Self::Refused(_) => Answer::Denied,
             Self::Issue(IssueError::Sign(_)) => Answer::Broken,
             Self::IssuerUnknown
             | Self::Issue(IssueError::Claims(_))
@@ -207,10 +211,12 @@ fn body(status: StatusCode, code: &str, sentence: &str) -> Response {
     )
 }
 
-/// Answers a request before it reached an endpoint: too many at once, or too slow.
-pub(crate) fn overloaded() -> Response {
+/// Answers a request that takes too long.
+pub(crate) fn too_slow() -> Response {
     respond(
-        &ExchangeError::Unavailable { what: "capacity" },
+        &ExchangeError::Unavailable {
+            what: "an answer in time",
+        },
         Presentation::Form,
     )
 }

@@ -1,39 +1,88 @@
 //! One exchange from the presented token to the issued one, and its audit line.
 
 use std::net::SocketAddr;
+use std::panic::AssertUnwindSafe;
+use std::sync::Arc;
+use std::time::Duration;
 
+use futures_util::FutureExt as _;
 use jiff::Timestamp;
 use sts_config::Verification;
+use sts_core::authorize::{Permission, authorize};
 use sts_core::exchange::{Issuance, Issued, issue};
 use sts_core::ident::{ClusterName, TokenId};
-use sts_core::liveness::{LiveSubject, accept_offline, agree};
+use sts_core::liveness::{Grant, accept_offline, agree};
 use sts_core::time::UnixSeconds;
 use sts_core::token::RawToken;
 use sts_core::verify::{Expectations, VerifiedToken, verify};
+use tokio::time::timeout;
 use uuid::Uuid;
 
-use crate::audit::{self, Subject};
+use crate::audit::Subject;
 use crate::endpoint::EndpointState;
 use crate::error::{ExchangeError, RequestError};
 
-/// Exchanges a token, and writes the one audit line about it before anybody gets an answer.
+/// How long a decision may take: a TokenReview's patience, and some for a key set that must be read first.
+pub(crate) const PATIENCE: Duration = Duration::from_secs(8);
+
+/// Exchanges a token, and records that before anybody gets an answer. What was begun is decided and recorded, also when the caller is
+/// gone by then.
 pub(crate) async fn run(
-    endpoint: &EndpointState,
+    endpoint: &Arc<EndpointState>,
     token: Result<RawToken, RequestError>,
     source: SocketAddr,
     now: Timestamp,
 ) -> Result<Issued, ExchangeError> {
-    let mut subject = None;
-    let outcome = match token {
-        Ok(token) => decide(endpoint, &token, now, &mut subject).await,
-        Err(error) => Err(ExchangeError::Request(error)),
+    let refuse = |error| record(endpoint, source, None, Err(error));
+    let token = match token {
+        Ok(token) => token,
+        Err(error) => return refuse(ExchangeError::Request(error)),
     };
+    let Some(slot) = endpoint.capacity.slot() else {
+        return refuse(ExchangeError::Unavailable { what: "capacity" });
+    };
+    let conclusion = conclude(Arc::clone(endpoint), token, source, now);
+    // `None` says that the process ends: nothing inside panics that is not caught.
+    slot.run(conclusion)
+        .await
+        .unwrap_or(Err(ExchangeError::Unavailable {
+            what: "this process",
+        }))
+}
+
+/// Decides and records, whatever happens to the decision.
+async fn conclude(
+    endpoint: Arc<EndpointState>,
+    token: RawToken,
+    source: SocketAddr,
+    now: Timestamp,
+) -> Result<Issued, ExchangeError> {
+    let mut subject = None;
+    let decision = decide(&endpoint, &token, now, &mut subject);
+    let decision = AssertUnwindSafe(decision).catch_unwind();
+    let unavailable = |what| Err(ExchangeError::Unavailable { what });
+    let outcome = match timeout(PATIENCE, decision).await {
+        Ok(Ok(outcome)) => outcome,
+        // Its message is on stderr.
+        Ok(Err(_panic)) => unavailable("a part that panicked"),
+        Err(_elapsed) => unavailable("a decision in time"),
+    };
+    record(&endpoint, source, subject.as_ref(), outcome)
+}
+
+/// Exactly one count and one audit line for each exchange. Without an `await`, so that it cannot happen by half.
+fn record(
+    endpoint: &EndpointState,
+    source: SocketAddr,
+    subject: Option<&Subject>,
+    outcome: Result<Issued, ExchangeError>,
+) -> Result<Issued, ExchangeError> {
     endpoint.metrics.count(&endpoint.name, &outcome);
-    audit::write(&endpoint.name, source, subject.as_ref(), &outcome);
+    endpoint.trail.write(source, subject, &outcome);
     outcome
 }
 
-/// route → key set → verify → review → agree → issue. What is known of the subject is left in `subject` for the audit line.
+/// route → key set → verify → authorize → review → agree → issue. What is known of the subject is left in `subject` for the audit line.
 async fn decide(
     endpoint: &EndpointState,
     token: &RawToken,
@@ -46,15 +95,16 @@ async fn decide(
     })?;
     let (cluster, verified) = check(endpoint, token, now).await?;
     *subject = Some(Subject::of(&verified, &cluster));
-    let live = confirm(endpoint, token, verified).await?;
+    let permission =
+        authorize(&endpoint.policy, &cluster, verified).map_err(ExchangeError::Refused)?;
+    let grant = confirm(endpoint, token, permission).await?;
     let issuance = Issuance {
-        policy: &endpoint.policy,
         template: &endpoint.template,
         key: &key,
     };
     let id = TokenId::parse(&Uuid::new_v4().to_string())
         .or(Err(ExchangeError::Unavailable { what: "token id" }))?;
-    issue(issuance, &cluster, live, id, now).map_err(ExchangeError::Issue)
+    issue(issuance, &grant, id, now).map_err(ExchangeError::Issue)
 }
 
 /// The local check. Nothing is sent anywhere on behalf of a token that no configured issuer's key has signed, except that a key id we
@@ -87,16 +137,16 @@ async fn check(
 async fn confirm(
     endpoint: &EndpointState,
     token: &RawToken,
-    verified: VerifiedToken,
-) -> Result<LiveSubject, ExchangeError> {
+    permission: Permission,
+) -> Result<Grant, ExchangeError> {
     match (endpoint.verification, &endpoint.reviewer) {
-        (Verification::Jwks, _) => Ok(accept_offline(verified)),
+        (Verification::Jwks, _) => Ok(accept_offline(permission)),
         (Verification::TokenReview, Some(reviewer)) => {
             let review = reviewer.review(token, &endpoint.token_audience).await;
             let review = review.or(Err(ExchangeError::Unavailable {
                 what: "the API server",
             }))?;
-            agree(verified, &review, &endpoint.token_audience).map_err(ExchangeError::Liveness)
+            agree(permission, &review, &endpoint.token_audience).map_err(ExchangeError::Liveness)
         }
         (Verification::TokenReview, None) => Err(ExchangeError::Unavailable {
             what: "the API server",

@@ -1,16 +1,28 @@
 //! Takes the one subject token out of a request, and nothing else.
 
 use std::collections::HashMap;
+use std::time::Duration;
 
+use axum::body::{Body, Bytes, to_bytes};
 use axum::http::{HeaderMap, header};
 use sts_api::{GRANT_TYPE, TOKEN_TYPE_JWT};
 use sts_core::ident::Audience;
 use sts_core::token::RawToken;
+use tokio::time::timeout;
 
 use crate::error::{Presentation, RequestError};
 
 /// The largest body: a token of 8 KiB, escaped, with room to spare.
-pub(crate) const LARGEST_BODY: usize = 16 * 1024;
+const LARGEST_BODY: usize = 16 * 1024;
+/// How long it may take to arrive: it is a few packets.
+const PATIENCE: Duration = Duration::from_secs(2);
+
+/// The whole body.
+pub(crate) async fn body(body: Body) -> Result<Bytes, RequestError> {
+    let read = timeout(PATIENCE, to_bytes(body, LARGEST_BODY)).await;
+    read.or(Err(RequestError::Body))?
+        .or(Err(RequestError::Body))
+}
 
 /// The token of an `Authorization: Bearer` header (RFC 6750, section 2.1): one header, one space, one token.
 pub(crate) fn bearer(headers: &HeaderMap) -> Result<Option<RawToken>, RequestError> {

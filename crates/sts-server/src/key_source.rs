@@ -2,7 +2,7 @@
 
 mod fetch;
 
-use std::sync::Arc;
+use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
 use arc_swap::ArcSwapOption;
@@ -12,11 +12,13 @@ use sts_core::ident::{ClusterName, Issuer, KeyId};
 use sts_core::keys::KeySet;
 use svc_runtime::log::chain;
 use svc_runtime::{Condition, Shutdown};
-use tokio::sync::Mutex;
+use tokio::sync::{Mutex, MutexGuard};
 use tokio::time::{Instant, sleep};
 
 pub use fetch::FetchError;
 use fetch::{Fetched, Fetcher};
+
+use crate::metrics::Metrics;
 
 /// How often a key set is read again.
 const REFRESH: Duration = Duration::from_secs(300);
@@ -47,11 +49,50 @@ impl KeySources {
     }
 
     /// The source of an issuer's keys: byte for byte the configured issuer, or the one the API server names.
+    /// An API server that has not said yet who it is may be anybody's, but not the issuer of a source that is known.
     pub(crate) fn of(&self, issuer: &Issuer) -> Option<&KeySource> {
-        self.sources
-            .iter()
-            .find(|source| source.is_of(issuer))
+        let known = |source: &&Arc<KeySource>| source.issuer().as_ref() == Some(issuer);
+        let unknown = |source: &&Arc<KeySource>| source.issuer().is_none();
+        let found = self.sources.iter().find(known);
+        found
+            .or_else(|| self.sources.iter().find(unknown))
             .map(AsRef::as_ref)
+    }
+}
+
+/// Tells readiness and metrics of the key sets. One cluster's outage must not take the others' service away: the condition is met as long
+/// as one set of several can be used.
+pub(crate) struct KeySetBoard {
+    sources: Arc<KeySources>,
+    metrics: Metrics,
+    /// Held while the sources are looked at, so that the last one who tells has seen what all the others have read.
+    condition: std::sync::Mutex<Condition>,
+}
+
+impl KeySetBoard {
+    pub(crate) fn new(sources: Arc<KeySources>, metrics: Metrics, condition: Condition) -> Self {
+        Self {
+            sources,
+            metrics,
+            condition: std::sync::Mutex::new(condition),
+        }
+    }
+
+    /// A source was read, or could not be.
+    fn tell(&self, source: &KeySource, read: bool) {
+        self.metrics.key_set(&source.cluster, read);
+        let condition = self
+            .condition
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        if self.sources.iter().any(|any| any.current().is_some()) {
+            condition.met();
+        } else {
+            condition.unmet(format!(
+                "no key set of cluster {} could be read",
+                source.cluster
+            ));
+        }
     }
 }
 
@@ -101,25 +142,24 @@ impl KeySource {
         &self.cluster
     }
 
-    fn is_of(&self, issuer: &Issuer) -> bool {
-        match &self.configured_issuer {
-            Some(configured) => configured == issuer,
-            None => self
-                .snapshot
-                .load()
-                .as_ref()
-                .is_none_or(|snapshot| snapshot.issuer == *issuer),
-        }
+    /// The configured issuer, or the one that the API server named.
+    fn issuer(&self) -> Option<Issuer> {
+        let discovered = || {
+            let snapshot = self.snapshot.load();
+            snapshot.as_ref().map(|snapshot| snapshot.issuer.clone())
+        };
+        self.configured_issuer.clone().or_else(discovered)
     }
 
     /// The key set, read again if it lacks the key and the last attempt is long enough ago; `None` if there is none that is young enough.
+    /// Nobody waits for an attempt that somebody else makes: a flood of unknown key ids would hold all slots that long.
     pub(crate) async fn keys_with(&self, key: &KeyId) -> Option<Arc<Snapshot>> {
         let present = self.current();
         if present
             .as_ref()
             .is_none_or(|snapshot| snapshot.keys.find(key).is_none())
         {
-            self.refresh(COOL_DOWN).await;
+            self.refresh_if_cool().await;
         }
         self.current()
     }
@@ -130,21 +170,15 @@ impl KeySource {
             .filter(|snapshot| snapshot.read.elapsed() < OLDEST)
     }
 
-    /// Keeps the key set fresh until shutdown; the condition is met as long as there is one to check tokens with.
+    /// Keeps the key set fresh until shutdown, and tells the board how it is.
     pub(crate) async fn keep_fresh(
         self: Arc<Self>,
-        condition: Condition,
+        board: Arc<KeySetBoard>,
         shutdown: Shutdown,
     ) -> Result<(), FetchError> {
         loop {
-            let fresh = self.refresh(Duration::ZERO).await;
-            match self.current() {
-                Some(_) => condition.met(),
-                None => condition.unmet(format!(
-                    "no key set of cluster {} could be read",
-                    self.cluster
-                )),
-            }
+            let fresh = self.read(self.attempt.lock().await).await;
+            board.tell(&self, fresh);
             tokio::select! {
                 () = shutdown.requested() => return Ok(()),
                 () = sleep(if fresh { REFRESH } else { RETRY }) => {}
@@ -152,12 +186,18 @@ impl KeySource {
         }
     }
 
-    /// Reads the key set unless that was tried within `cool_down`; whether it was read. A set that cannot be used changes nothing.
-    async fn refresh(&self, cool_down: Duration) -> bool {
-        let mut attempt = self.attempt.lock().await;
-        if attempt.is_some_and(|last| last.elapsed() < cool_down) {
-            return false;
+    /// Reads the key set unless that is being tried, or was tried a short time ago.
+    async fn refresh_if_cool(&self) {
+        let Ok(attempt) = self.attempt.try_lock() else {
+            return;
+        };
+        if attempt.is_none_or(|last| last.elapsed() >= COOL_DOWN) {
+            self.read(attempt).await;
         }
+    }
+
+    /// Reads the key set; whether that worked. A set that cannot be used changes nothing.
+    async fn read(&self, mut attempt: MutexGuard<'_, Option<Instant>>) -> bool {
         let read = Instant::now();
         *attempt = Some(read);
         match self.fetcher.fetch(self.configured_issuer.as_ref()).await {
@@ -179,3 +219,7 @@ impl KeySource {
         }
     }
 }
+
+#[cfg(test)]
+#[path = "key_source/tests.rs"]
+mod tests;

@@ -6,6 +6,7 @@
 mod app;
 mod audit;
 mod ca_config_map;
+mod capacity;
 mod endpoint;
 mod error;
 mod exchange;

@@ -9,16 +9,19 @@ use prometheus_client::registry::Registry;
 use sts_config::{Config, Endpoint, JwksSource, KeySource, ServerConfig, ServingTls};
 use svc_runtime::kube_client::KubeClientError;
 use svc_runtime::tls::{AuthorityError, CertificateError, ManagedSecret, ServingCertificate};
-use svc_runtime::{Limits, Readiness, Shutdown, Tasks, TasksError};
+use svc_runtime::{Limits, Readiness, ServeError, Shutdown, Tasks, TasksError};
 use thiserror::Error;
 use tokio::net::TcpListener;
 use tokio::sync::watch;
+use tokio::time::timeout;
 
+use crate::audit::Trail;
+use crate::capacity::Capacity;
 use crate::endpoint::EndpointState;
-use crate::key_source::{FetchError, KeySources};
+use crate::key_source::{FetchError, KeySetBoard, KeySources};
 use crate::metrics::Metrics;
 use crate::review::Reviewer;
-use crate::{app, ca_config_map, signing_keys};
+use crate::{app, audit, ca_config_map, exchange, signing_keys};
 
 /// Why the server does not run.
 #[derive(Debug, Error)]
@@ -107,10 +110,10 @@ pub async fn run(config: Config, namespace: String) -> Result<(), RunError> {
     let mut registry = Registry::default();
     let metrics = Metrics::register(&mut registry);
     let keys = Arc::new(KeySources::new(&clusters, start.client.as_ref())?);
-    follow_key_sets(&start, &keys);
+    follow_key_sets(&start, &keys, &metrics);
     let states = start_endpoints(&start, endpoints, &keys, &metrics).await?;
     let certificate = start_certificate(&start, &server.tls, &url.host())?;
-    serve(&start, &server, certificate, app::router(states), registry).await?;
+    serve(&start, &server, certificate, states, registry).await?;
     tracing::info!(listen = %server.listen, admin = %server.admin_listen, "serving");
     start.tasks.run().await.map_err(Into::into)
 }
@@ -131,12 +134,14 @@ fn needs_api_server(
         || matches!(server.tls, ServingTls::Secret { .. })
 }
 
-fn follow_key_sets(start: &Start, keys: &KeySources) {
+fn follow_key_sets(start: &Start, keys: &Arc<KeySources>, metrics: &Metrics) {
+    let condition = start.readiness.condition("key set");
+    let board = KeySetBoard::new(Arc::clone(keys), metrics.clone(), condition);
+    let board = Arc::new(board);
     for source in keys.iter() {
-        let condition = start.readiness.condition("key set");
         start.tasks.spawn(
             "key set",
-            Arc::clone(source).keep_fresh(condition, start.shutdown.clone()),
+            Arc::clone(source).keep_fresh(Arc::clone(&board), start.shutdown.clone()),
         );
     }
 }
@@ -153,6 +158,7 @@ async fn start_endpoints(
         )),
         None => None,
     };
+    let capacity = Capacity::new();
     let state = |endpoint: Endpoint| {
         let Endpoint {
             name,
@@ -175,6 +181,8 @@ async fn start_endpoints(
         );
         start.tasks.spawn("signing key", loading);
         let state = EndpointState {
+            trail: Trail::new(name.clone()),
+            capacity: capacity.clone(),
             name,
             token_audience,
             template,
@@ -272,7 +280,7 @@ async fn serve(
     start: &Start,
     server: &ServerConfig,
     certificate: ServingCertificate,
-    router: axum::Router,
+    endpoints: Vec<(String, Arc<EndpointState>)>,
     registry: Registry,
 ) -> Result<(), RunError> {
     let listener = bind(server.listen).await?;
@@ -281,11 +289,46 @@ async fn serve(
     let admin = svc_runtime::serve_admin(admin, readiness, Arc::new(registry), shutdown.clone());
     start.tasks.spawn("admin port", admin);
     let tls = certificate.server_config();
-    start.tasks.spawn(
-        "server",
-        svc_runtime::serve_tls(listener, tls, router, Limits::default(), shutdown),
-    );
+    let states = endpoints.iter().map(|(_, state)| Arc::clone(state));
+    let states = states.collect();
+    let router = app::router(endpoints);
+    let serving = svc_runtime::serve_tls(listener, tls, router, limits(), shutdown);
+    start.tasks.spawn("server", record(serving, states));
     Ok(())
+}
+
+/// A caller needs few requests at once; and when the connections are drained, there must be time left for the decisions of the last ones.
+fn limits() -> Limits {
+    let defaults = Limits::default();
+    Limits {
+        max_concurrent_streams: 16,
+        drain: defaults.drain.saturating_sub(exchange::PATIENCE),
+        ..defaults
+    }
+}
+
+/// Serves to the end and a little longer, until every exchange is recorded, and turns the audit trails' windows meanwhile.
+async fn record(
+    serving: impl Future<Output = Result<(), ServeError>>,
+    endpoints: Vec<Arc<EndpointState>>,
+) -> Result<(), ServeError> {
+    let all = async {
+        let ended = serving.await;
+        for endpoint in &endpoints {
+            endpoint.capacity.idle().await;
+        }
+        ended
+    };
+    let mut all = std::pin::pin!(all);
+    loop {
+        let ended = timeout(audit::WINDOW, all.as_mut()).await;
+        for endpoint in &endpoints {
+            endpoint.trail.next_window();
+        }
+        if let Ok(ended) = ended {
+            return ended;
+        }
+    }
 }
 
 async fn bind(address: std::net::SocketAddr) -> Result<TcpListener, RunError> {

@@ -17,14 +17,16 @@ use thiserror::Error;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::task::JoinSet;
-use tokio::time::{sleep, timeout};
+use tokio::time::{Instant, sleep, timeout};
 use tokio_rustls::TlsAcceptor;
 
 use crate::server::connection::{Protocol, serve_connection};
+use crate::server::refusals::Refusals;
 use crate::shutdown::Shutdown;
 
 mod activity;
 mod connection;
+mod refusals;
 
 /// What one listener and one connection may take. The defaults suit both services.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -44,6 +46,8 @@ pub struct Limits {
     pub max_header_bytes: u32,
     /// Headers of an HTTP/1.1 request.
     pub max_headers: usize,
+    /// Whether an HTTP/1.1 connection may serve more than one request.
+    pub keep_alive: bool,
     /// Requests open at once on one HTTP/2 connection (RFC 9113 section 5.1.2).
     pub max_concurrent_streams: u32,
     /// How often an HTTP/2 peer is asked for a sign of life; it has as long again to answer.
@@ -54,9 +58,16 @@ pub struct Limits {
 
 impl Limits {
     /// For the admin port: a handful of clients, all nearby, and nothing worth waiting for at the end.
+    ///
+    /// Every pod of the cluster may reach this port, and a probe that finds no place restarts the pod: so a connection is one request
+    /// and ends soon, whatever its peer does, and there are many more places than clients.
     pub fn for_admin() -> Self {
         Self {
-            max_connections: 64,
+            header_timeout: Duration::from_secs(1),
+            idle_timeout: Duration::from_secs(1),
+            stall_timeout: Duration::from_secs(5),
+            keep_alive: false,
+            max_connections: 512,
             drain: Duration::from_secs(1),
             ..Self::default()
         }
@@ -74,6 +85,7 @@ impl Default for Limits {
             max_connections: 4096,
             max_header_bytes: 16 * 1024,
             max_headers: 100,
+            keep_alive: true,
             max_concurrent_streams: 64,
             ping_interval: Duration::from_secs(20),
             drain: Duration::from_secs(20),
@@ -149,6 +161,7 @@ impl Service {
         let address = listener.local_addr().map_err(ServeError::Listener)?;
         tracing::info!(%address, "listening");
         let mut connections = JoinSet::new();
+        let mut refusals = Refusals::default();
         loop {
             tokio::select! {
                 // Ended connections are taken off first: the cap counts what is left.
@@ -159,7 +172,11 @@ impl Service {
                     Ok((stream, peer)) if connections.len() < self.limits.max_connections => {
                         connections.spawn(self.clone().connection(stream, peer));
                     }
-                    Ok((_, peer)) => tracing::warn!(%peer, "connection refused: too many are open"),
+                    Ok((_, peer)) => {
+                        if let Some(refused) = refusals.add(Instant::now()) {
+                            tracing::warn!(%address, %peer, refused, "connections refused: too many are open");
+                        }
+                    }
                     Err(error) => back_off(&error).await,
                 },
             }

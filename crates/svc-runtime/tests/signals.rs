@@ -5,7 +5,8 @@ use std::time::Duration;
 
 use nix::sys::signal::{Signal, raise};
 use svc_runtime::{DrainTiming, Readiness, Shutdown, Tasks, TasksError};
-use tokio::time::sleep;
+use tokio::task::yield_now;
+use tokio::time::timeout;
 
 #[tokio::test]
 async fn first_signal_withdraws_then_drains_and_the_second_aborts() {
@@ -21,11 +22,15 @@ async fn first_signal_withdraws_then_drains_and_the_second_aborts() {
     tasks.spawn("stuck", std::future::pending::<Result<(), Infallible>>());
 
     let operator = async {
-        sleep(Duration::from_millis(100)).await;
         assert!(readiness.is_ready());
         raise(Signal::SIGTERM).unwrap();
-        sleep(Duration::from_millis(100)).await;
-        assert!(!readiness.is_ready(), "endpoints are withdrawn first");
+        let withdrawn = async {
+            while readiness.is_ready() {
+                yield_now().await;
+            }
+        };
+        let withdrawn = timeout(Duration::from_secs(10), withdrawn).await;
+        withdrawn.expect("endpoints are withdrawn first");
         assert!(
             !shutdown.is_requested(),
             "while connections are still taken"

@@ -222,7 +222,3 @@ fn parse_p256(jwk: &Jwk) -> Result<VerificationKey, &'static str> {
         key: DecodingKey::from_ec_der(&point),
     })
 }
-
-#[cfg(test)]
-#[path = "jwks/tests.rs"]
-mod tests;

@@ -1,5 +1,7 @@
 use super::*;
+use crate::authorize::authorize;
 use crate::keys::KeySet;
+use crate::policy::Policy;
 use crate::time::UnixSeconds;
 use crate::token::RawToken;
 use crate::verify::{Expectations, verify};
@@ -7,7 +9,7 @@ use test_support::{TestKey, TokenBuilder};
 
 const NOW: u64 = 1_800_000_000;
 
-fn verified() -> VerifiedToken {
+fn permitted() -> Permission {
     let key = TestKey::rsa();
     let token = RawToken::new(TokenBuilder::valid(NOW).sign(key))
         .route()
@@ -20,7 +22,8 @@ fn verified() -> VerifiedToken {
         audience: audience(),
         longest_life: Expectations::LONGEST_LIFE,
     };
-    verify(token, &keys, &expectations, UnixSeconds::new(NOW).unwrap()).unwrap()
+    let verified = verify(token, &keys, &expectations, UnixSeconds::new(NOW).unwrap()).unwrap();
+    authorize(&Policy::AllowAll, &"c1".parse().unwrap(), verified).unwrap()
 }
 
 fn audience() -> Audience {
@@ -44,15 +47,15 @@ fn refuses(change: impl FnOnce(&mut Review), expected: LivenessError) {
     let mut review = review();
     change(&mut review);
     assert_eq!(
-        agree(verified(), &review, &audience()).err(),
+        agree(permitted(), &review, &audience()).err(),
         Some(expected)
     );
 }
 
 #[test]
 fn live_001_the_same_subject_twice_is_alive() {
-    let live = agree(verified(), &review(), &audience()).unwrap();
-    assert_eq!(live.token().pod().name.as_str(), "p1");
+    let grant = agree(permitted(), &review(), &audience()).unwrap();
+    assert_eq!(grant.permission().token().pod().name.as_str(), "p1");
 }
 
 #[test]

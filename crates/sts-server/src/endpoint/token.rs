@@ -4,10 +4,9 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 
 use axum::Json;
-use axum::body::Bytes;
-use axum::extract::rejection::BytesRejection;
+use axum::body::Body;
 use axum::extract::{ConnectInfo, RawQuery, State};
-use axum::http::{HeaderMap, HeaderValue, header};
+use axum::http::{HeaderMap, HeaderValue, Method, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use sts_api::{OpenUnisonJwt, OpenUnisonToken, TOKEN_TYPE_JWT, TokenResponse};
 use sts_core::exchange::Issued;
@@ -24,11 +23,11 @@ pub(super) async fn exchange(
     ConnectInfo(source): ConnectInfo<SocketAddr>,
     RawQuery(query): RawQuery,
     headers: HeaderMap,
-    body: Result<Bytes, BytesRejection>,
+    body: Body,
 ) -> Response {
-    let (presentation, token) = match (query, body) {
+    let (presentation, token) = match (query, extract::body(body).await) {
         (Some(_), _) => (Presentation::Form, Err(RequestError::Query)),
-        (None, Err(_)) => (Presentation::Form, Err(RequestError::Body)),
+        (None, Err(error)) => (Presentation::Form, Err(error)),
         (None, Ok(body)) => extract::token(&headers, &body, &endpoint.template.audience),
     };
     match issue(&endpoint, token, source).await {
@@ -40,13 +39,19 @@ pub(super) async fn exchange(
     }
 }
 
-/// `GET /token/user`: OpenUnison's form.
+/// `GET /token/user`: OpenUnison's form. It is routed with every method, because axum would answer HEAD with it too and so issue a token
+/// that nobody receives.
 pub(super) async fn openunison(
+    method: Method,
     State(endpoint): State<Arc<EndpointState>>,
     ConnectInfo(source): ConnectInfo<SocketAddr>,
     RawQuery(query): RawQuery,
     headers: HeaderMap,
 ) -> Response {
+    if method != Method::GET {
+        let allow = [(header::ALLOW, HeaderValue::from_static("GET"))];
+        return (StatusCode::METHOD_NOT_ALLOWED, allow).into_response();
+    }
     let token = match query {
         Some(_) => Err(RequestError::Query),
         None => extract::bearer(&headers).and_then(|token| token.ok_or(RequestError::NoToken)),
@@ -58,7 +63,7 @@ pub(super) async fn openunison(
 }
 
 async fn issue(
-    endpoint: &EndpointState,
+    endpoint: &Arc<EndpointState>,
     token: Result<RawToken, RequestError>,
     source: SocketAddr,
 ) -> Result<Issued, ExchangeError> {

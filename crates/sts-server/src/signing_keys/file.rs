@@ -63,10 +63,14 @@ fn write_new(path: &Path, pem: &str) -> io::Result<()> {
         std::fs::create_dir_all(directory)?;
     }
     let temporary = path.with_extension(format!("{}.pem.tmp", std::process::id()));
+    // One that is there was left behind by a process of the same id, or laid there by somebody who would like to read the key.
+    match std::fs::remove_file(&temporary) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+        Ok(()) | Err(_) => {}
+    }
     let mut file = OpenOptions::new()
         .write(true)
-        .create(true)
-        .truncate(true)
+        .create_new(true)
         .mode(0o600)
         .open(&temporary)?;
     file.write_all(pem.as_bytes())?;
@@ -74,4 +78,27 @@ fn write_new(path: &Path, pem: &str) -> io::Result<()> {
     let linked = std::fs::hard_link(&temporary, path);
     std::fs::remove_file(&temporary)?;
     linked
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::PermissionsExt as _;
+
+    use super::*;
+
+    #[test]
+    fn a_file_laid_in_the_way_does_not_get_the_key() {
+        let directory = tempfile::TempDir::new().unwrap();
+        let path = directory.path().join("key.pem");
+        let trap = directory.path().join("trap");
+        std::fs::write(&trap, "open to all").unwrap();
+        let temporary = path.with_extension(format!("{}.pem.tmp", std::process::id()));
+        std::os::unix::fs::symlink(&trap, &temporary).unwrap();
+        write_new(&path, "key").unwrap();
+        assert_eq!(std::fs::read_to_string(&trap).unwrap(), "open to all");
+        assert_eq!(std::fs::read_to_string(&path).unwrap(), "key");
+        let metadata = std::fs::symlink_metadata(&path).unwrap();
+        assert_eq!(metadata.permissions().mode() & 0o777, 0o600);
+        assert!(!temporary.exists());
+    }
 }

@@ -7,7 +7,9 @@ use super::support::{PROGRAM, Setup};
 const SAMPLES: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../../docs/samples");
 
 fn run(arguments: &[&str]) -> Output {
-    Command::new(PROGRAM).args(arguments).output().unwrap()
+    let mut command = Command::new(PROGRAM);
+    command.args(arguments).env("RUST_BACKTRACE", "1");
+    command.output().unwrap()
 }
 
 fn stderr(output: &Output) -> String {
@@ -84,7 +86,9 @@ fn an_unknown_key_stops_the_start() {
         let output = run(&[arguments, &[config.to_str().unwrap()]].concat());
         assert_eq!(output.status.code(), Some(1), "{output:?}");
         let said = stderr(&output);
+        assert!(said.starts_with("error: "), "{said}");
         assert!(said.contains("server.tlsMinimum"), "{said}");
+        assert!(!said.contains("backtrace"), "{said}");
     }
 }
 

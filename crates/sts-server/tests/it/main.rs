@@ -7,6 +7,8 @@
     reason = "a test's helpers may fail the test; clippy.toml allows it in the tests alone"
 )]
 
+mod abuse;
+mod api_server;
 mod audit;
 mod command_line;
 mod documents;

@@ -2,7 +2,7 @@
 
 use test_support::TestKey;
 
-use super::support::{Server, token, valid};
+use super::support::{Server, Setup, eventually, token, valid};
 
 async fn exchanges(server: &Server) -> Vec<String> {
     let text = server.admin("/metrics").await.text().await.unwrap();
@@ -64,4 +64,24 @@ async fn http_024_no_caller_can_add_a_series() {
     );
     let text = server.admin("/metrics").await.text().await.unwrap();
     assert!(!text.contains("canary"), "{text}");
+}
+
+/// One cluster's outage is seen here, and is not the others' outage.
+#[tokio::test]
+async fn a_key_set_that_cannot_be_read_is_shown_and_stops_nobody() {
+    let mut setup = Setup::new();
+    setup.changes.push((
+        "clusters:\n".to_owned(),
+        "clusters:\n- {name: gone, issuer: \"https://gone.example.com\", jwks: {file: /nonexistent/jwks.json}}\n".to_owned(),
+    ));
+    let server = setup.start().await;
+    assert_eq!(server.bearer("/aws/token", &token()).await.status(), 200);
+    eventually("both gauges", async || {
+        let text = server.admin("/metrics").await.text().await.unwrap();
+        let both = text.contains(r#"sts_key_set_up{cluster="gone"} 0"#)
+            && text.contains(r#"sts_key_set_up{cluster="elsewhere"} 1"#);
+        both.then_some(())
+    })
+    .await;
+    assert_eq!(server.admin("/readyz").await.status(), 200);
 }

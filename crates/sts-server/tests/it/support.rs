@@ -56,12 +56,19 @@ pub(crate) fn token() -> String {
 /// A configuration's text and files. Endpoints: `aws` at `/aws` for namespace team-a, `aws2` at `/aws2` for everybody.
 pub(crate) struct Setup {
     pub(crate) directory: TempDir,
+    /// Replacements in the configuration's text.
+    pub(crate) changes: Vec<(String, String)>,
+    pub(crate) kubeconfig: Option<PathBuf>,
 }
 
 impl Setup {
     pub(crate) fn new() -> Self {
         let directory = TempDir::new().unwrap();
-        let setup = Self { directory };
+        let setup = Self {
+            directory,
+            changes: Vec::new(),
+            kubeconfig: None,
+        };
         setup.write_jwks(&[TestKey::rsa()]);
         setup
     }
@@ -79,7 +86,7 @@ impl Setup {
 
     pub(crate) fn text(&self, listen: SocketAddr, admin: SocketAddr) -> String {
         let directory = self.directory.path().display();
-        format!(
+        let text = format!(
             r#"
 url: https://sts.test
 clusters:
@@ -111,7 +118,10 @@ server:
     ephemeral: {{names: [localhost], caFile: {directory}/ca.crt}}
 "#,
             issuer = TokenBuilder::ISSUER,
-        )
+        );
+        self.changes
+            .iter()
+            .fold(text, |text, (from, to)| text.replace(from, to))
     }
 
     pub(crate) fn write_config(&self, text: &str) -> PathBuf {
@@ -127,7 +137,7 @@ server:
         for _ in 0..5 {
             let (listen, admin) = (free_port(), free_port());
             let config = self.write_config(&self.text(listen, admin));
-            let (child, lines) = spawn(&config);
+            let (child, lines) = spawn(&config, self.kubeconfig.as_deref());
             let mut process = Process { child, lines };
             if process.becomes_ready(admin).await {
                 return Server::new(self, process, listen, admin);
@@ -144,12 +154,16 @@ fn free_port() -> SocketAddr {
         .unwrap()
 }
 
-fn spawn(config: &Path) -> (Child, Arc<Mutex<Vec<String>>>) {
-    let mut child = Command::new(PROGRAM)
+fn spawn(config: &Path, kubeconfig: Option<&Path>) -> (Child, Arc<Mutex<Vec<String>>>) {
+    let mut command = Command::new(PROGRAM);
+    command.env_remove("KUBECONFIG");
+    if let Some(kubeconfig) = kubeconfig {
+        command.env("KUBECONFIG", kubeconfig);
+    }
+    let mut child = command
         .arg("--config")
         .arg(config)
         .args(["--log", "debug"])
-        .env_remove("KUBECONFIG")
         .stdout(Stdio::piped())
         .stderr(Stdio::piped())
         .spawn()

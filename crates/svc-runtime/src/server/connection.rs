@@ -117,6 +117,7 @@ fn builder(protocol: Protocol, limits: Limits) -> auto::Builder<TokioExecutor> {
     builder
         .http1()
         .timer(TokioTimer::new())
+        .keep_alive(limits.keep_alive)
         // `Activity` does this, and tells a slow head from an idle connection.
         .header_read_timeout(None)
         .max_buf_size(max_buffer)

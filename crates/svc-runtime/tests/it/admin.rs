@@ -1,9 +1,12 @@
 use std::sync::Arc;
+use std::time::Duration;
 
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::registry::Registry;
 use svc_runtime::{Readiness, Shutdown, install_crypto_provider, serve_admin};
-use tokio::net::TcpListener;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::time::timeout;
 
 use crate::support::background;
 
@@ -60,6 +63,50 @@ async fn admin_port_tells_life_readiness_and_metrics() {
         "{kind}"
     );
 
+    shutdown.request();
+    server.await.unwrap().unwrap();
+}
+
+/// Whoever holds connections open must not keep the kubelet out: it would restart the pod.
+#[tokio::test]
+async fn idle_connections_do_not_keep_probes_out() {
+    install_crypto_provider();
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    let (readiness, shutdown) = (Readiness::new(), Shutdown::new());
+    let metrics = Arc::new(Registry::default());
+    let server = background(serve_admin(listener, readiness, metrics, shutdown.clone()));
+    let mut held = Vec::new();
+    // More than the cap; half of them have asked once and would like to ask again.
+    for index in 0..600 {
+        let mut stream = TcpStream::connect(address).await.unwrap();
+        if index % 2 == 0 {
+            let request = b"GET /livez HTTP/1.1\r\nhost: a\r\nconnection: keep-alive\r\n\r\n";
+            // A refused connection may be closed already.
+            drop(stream.write_all(request).await);
+        }
+        held.push(stream);
+    }
+    let probe = async {
+        while !reqwest::get(format!("http://{address}/livez"))
+            .await
+            .is_ok_and(|answer| answer.status() == 200)
+        {
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+    };
+    timeout(Duration::from_secs(3), probe)
+        .await
+        .expect("the probe was starved");
+    let mut answer = Vec::new();
+    let read = held[0].read_to_end(&mut answer);
+    drop(
+        timeout(Duration::from_secs(3), read)
+            .await
+            .expect("kept open"),
+    );
+    let answer = String::from_utf8(answer).unwrap();
+    assert!(answer.contains("connection: close"), "{answer}");
     shutdown.request();
     server.await.unwrap().unwrap();
 }

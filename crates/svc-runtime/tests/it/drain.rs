@@ -3,7 +3,7 @@ use std::time::Duration;
 use svc_runtime::Limits;
 use tokio::io::AsyncReadExt;
 use tokio::net::TcpStream;
-use tokio::time::{Instant, sleep, timeout};
+use tokio::time::{Instant, timeout};
 
 use crate::support::{Server, background};
 
@@ -12,7 +12,7 @@ async fn request_in_flight_completes_and_no_new_connection_is_taken() {
     let server = Server::start(Limits::default()).await;
     let request = server.client().get(server.url("/slow"));
     let in_flight = background(async move { request.send().await.unwrap().text().await.unwrap() });
-    sleep(Duration::from_millis(150)).await;
+    server.entered.notified().await;
     server.shutdown.request();
     assert_eq!(in_flight.await.unwrap(), "slow");
     timeout(Duration::from_secs(5), server.ended)
@@ -55,7 +55,7 @@ async fn what_does_not_end_is_cut() {
     let mut silent = server.connect(b"http/1.1").await;
     let request = server.client().get(server.url("/slow"));
     let in_flight = background(async move { request.send().await });
-    sleep(Duration::from_millis(100)).await;
+    server.entered.notified().await;
     server.shutdown.request();
     server.ended.await.unwrap().unwrap();
     assert!(in_flight.await.unwrap().is_err());

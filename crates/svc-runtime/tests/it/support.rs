@@ -13,6 +13,7 @@ use rustls::{ClientConfig, RootCertStore};
 use svc_runtime::tls::{CaBundle, KeyPairPem, ServingCertificate, ephemeral};
 use svc_runtime::{Limits, ServeError, Shutdown, clock, install_crypto_provider, serve_tls};
 use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::Notify;
 use tokio::task::JoinHandle;
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
@@ -25,6 +26,8 @@ pub(crate) struct Server {
     pub(crate) ca: CaBundle,
     pub(crate) shutdown: Shutdown,
     pub(crate) ended: JoinHandle<Result<(), ServeError>>,
+    /// Told when the handler of `/slow` was entered.
+    pub(crate) entered: Arc<Notify>,
 }
 
 impl Server {
@@ -34,10 +37,11 @@ impl Server {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         let (config, shutdown) = (certificate.server_config(), Shutdown::new());
+        let entered = Arc::new(Notify::new());
         let ended = background(serve_tls(
             listener,
             config,
-            router(),
+            router(Arc::clone(&entered)),
             limits,
             shutdown.clone(),
         ));
@@ -47,6 +51,7 @@ impl Server {
             ca,
             shutdown,
             ended,
+            entered,
         }
     }
 
@@ -114,7 +119,7 @@ where
     tokio::task::spawn(future)
 }
 
-fn router() -> Router {
+fn router(entered: Arc<Notify>) -> Router {
     Router::new()
         .route(
             "/peer",
@@ -122,7 +127,8 @@ fn router() -> Router {
         )
         .route(
             "/slow",
-            get(async || {
+            get(async move || {
+                entered.notify_one();
                 tokio::time::sleep(Duration::from_millis(400)).await;
                 "slow"
             }),

@@ -1,0 +1,98 @@
+//! How many exchanges are worked on at once, and that each one comes to its end.
+//!
+//! A slot is taken when the request is there as a whole, so that nobody holds one by sending slowly.
+
+use std::sync::Arc;
+
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+
+/// How many exchanges are worked on at once; more are sent away at once, so that no queue grows.
+const MOST_AT_ONCE: u32 = 512;
+
+/// The slots of all endpoints. Clones share them.
+#[derive(Clone)]
+pub(crate) struct Capacity {
+    slots: Arc<Semaphore>,
+    most: u32,
+}
+
+/// The right to work on one exchange.
+pub(crate) struct Slot {
+    permit: OwnedSemaphorePermit,
+}
+
+impl Capacity {
+    pub(crate) fn new() -> Self {
+        Self::of(MOST_AT_ONCE)
+    }
+
+    fn of(most: u32) -> Self {
+        let slots = usize::try_from(most).unwrap_or(Semaphore::MAX_PERMITS);
+        Self {
+            slots: Arc::new(Semaphore::new(slots)),
+            most,
+        }
+    }
+
+    /// A slot, if one is free.
+    pub(crate) fn slot(&self) -> Option<Slot> {
+        let permit = Arc::clone(&self.slots).try_acquire_owned().ok()?;
+        Some(Slot { permit })
+    }
+
+    /// Waits until all slots are free. Callers see to it that no more are taken.
+    pub(crate) async fn idle(&self) {
+        // The semaphore is never closed.
+        drop(self.slots.acquire_many(self.most).await);
+    }
+}
+
+impl Slot {
+    /// Does the work to its end, also when whoever waits for it goes away: a client that resets its request can neither hide it from
+    /// the audit trail nor stop it half-way. `None` if the work panicked or the process ends.
+    pub(crate) async fn run<F>(self, work: F) -> Option<F::Output>
+    where
+        F: Future<Output: Send> + Send + 'static,
+    {
+        let work = async move {
+            let output = work.await;
+            drop(self.permit);
+            output
+        };
+        #[expect(
+            clippy::disallowed_methods,
+            reason = "`Tasks` is for tasks that live as long as the process; this one ends by itself, and `idle` waits for it"
+        )]
+        let task = tokio::task::spawn(work);
+        task.await.ok()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use tokio::sync::oneshot;
+    use tokio::time::timeout;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn work_whose_client_went_away_comes_to_its_end() {
+        let capacity = Capacity::of(1);
+        let (go, gone) = oneshot::channel::<()>();
+        let (tell, told) = oneshot::channel();
+        let work = capacity.slot().unwrap().run(async move {
+            gone.await.unwrap();
+            tell.send("done").unwrap();
+        });
+        let patience = Duration::from_millis(10);
+        assert!(timeout(patience, work).await.is_err(), "dropped half-way");
+        assert!(capacity.slot().is_none(), "it still holds its slot");
+        assert!(timeout(patience, capacity.idle()).await.is_err());
+        go.send(()).unwrap();
+        assert_eq!(told.await.unwrap(), "done");
+        capacity.idle().await;
+        assert!(capacity.slot().is_some());
+    }
+}

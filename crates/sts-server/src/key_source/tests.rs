@@ -1,0 +1,77 @@
+use tempfile::TempDir;
+use test_support::{TestKey, TokenBuilder};
+use tokio::time::timeout;
+
+use super::*;
+
+fn source(name: &str, issuer: Option<&str>, file: &std::path::Path) -> Arc<KeySource> {
+    Arc::new(KeySource {
+        cluster: name.parse().unwrap(),
+        configured_issuer: issuer.map(|issuer| issuer.parse().unwrap()),
+        fetcher: Fetcher::file(file.to_owned()),
+        snapshot: ArcSwapOption::empty(),
+        attempt: Mutex::new(None),
+    })
+}
+
+/// A directory with a key set in `jwks.json`.
+fn directory() -> (TempDir, std::path::PathBuf) {
+    let directory = TempDir::new().unwrap();
+    let file = directory.path().join("jwks.json");
+    std::fs::write(&file, TestKey::jwks(&[TestKey::rsa()])).unwrap();
+    (directory, file)
+}
+
+#[tokio::test]
+async fn nobody_waits_for_somebody_elses_attempt() {
+    let (_directory, file) = directory();
+    let source = source("c1", Some(TokenBuilder::ISSUER), &file);
+    let unknown = KeyId::parse("unknown").unwrap();
+    let asked = || timeout(Duration::from_secs(1), source.keys_with(&unknown));
+    let running = source.attempt.lock().await;
+    assert!(asked().await.unwrap().is_none(), "no set, and no waiting");
+    assert!(source.read(running).await);
+    let _running = source.attempt.lock().await;
+    assert!(asked().await.unwrap().is_some(), "the set that is there");
+}
+
+#[tokio::test]
+async fn a_source_that_is_not_known_yet_takes_no_other_ones_issuer() {
+    let (_directory, file) = directory();
+    let sources = KeySources {
+        sources: vec![
+            source("undiscovered", None, &file),
+            source("known", Some(TokenBuilder::ISSUER), &file),
+        ],
+    };
+    let of = |issuer: &str| {
+        let source = sources.of(&issuer.parse().unwrap()).unwrap();
+        source.cluster().as_str().to_owned()
+    };
+    assert_eq!(of(TokenBuilder::ISSUER), "known");
+    assert_eq!(of("https://other.example.com"), "undiscovered");
+}
+
+#[tokio::test]
+async fn one_of_several_key_sets_is_enough_to_be_ready() {
+    let (directory, file) = directory();
+    let good = source("good", Some("https://good.example.com"), &file);
+    let missing = directory.path().join("missing.json");
+    let bad = source("bad", Some("https://bad.example.com"), &missing);
+    let sources = Arc::new(KeySources {
+        sources: vec![Arc::clone(&good), Arc::clone(&bad)],
+    });
+    let readiness = svc_runtime::Readiness::new();
+    let board = KeySetBoard::new(sources, Metrics::default(), readiness.condition("key sets"));
+    let read = async |source: &KeySource| {
+        let read = source.read(source.attempt.lock().await).await;
+        board.tell(source, read);
+    };
+    read(&bad).await;
+    let reason = "no key set of cluster bad could be read".to_owned();
+    assert_eq!(readiness.unmet(), [("key sets", reason)]);
+    read(&good).await;
+    assert!(readiness.is_ready());
+    read(&bad).await;
+    assert!(readiness.is_ready(), "never because of one of several");
+}
