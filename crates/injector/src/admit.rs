@@ -47,17 +47,18 @@ pub enum AdmitError {
     Review(#[from] ReviewError),
 }
 
-/// Answers a review.
+/// Answers a review that the API server asks for `endpoint`.
 ///
 /// # Errors
 /// [`AdmitError::Review`] for a body that is no question about a pod.
 pub fn admit(
     settings: &Settings,
     server_ca: Option<&CaBundle>,
+    endpoint: &str,
     body: &[u8],
 ) -> Result<Admission, AdmitError> {
     let PodReview { uid, facts, pod } = parse_review(body)?;
-    let decision = decide(settings, server_ca, &facts, &pod);
+    let decision = decide(settings, server_ca, endpoint, &facts, &pod);
     let (answer, outcome) = match &decision {
         Decision::Deny { refusal, endpoints } => refused(refusal, endpoints),
         Decision::Inject(plan) => injected(settings, plan, &pod),

@@ -1,16 +1,19 @@
 //! Keeps the `caBundle` of our MutatingWebhookConfiguration equal to the CA of our own certificate.
 //!
-//! Server-side apply with a field manager of our own, of these fields alone: whoever made the object
-//! keeps the rest (<https://kubernetes.io/docs/reference/using-api/server-side-apply/>).
+//! By JSON patch (<https://www.rfc-editor.org/rfc/rfc6902>) of these fields alone, not by server-side
+//! apply: who applies `webhooks[name].clientConfig.caBundle` owns the entry too, so that it stays, half
+//! empty and invalid, when whoever made the object applies it without the entry. An update owns the field.
 
 use std::time::Duration;
 
 use futures_util::StreamExt as _;
+use json_patch::jsonptr::PointerBuf;
+use json_patch::{AddOperation, Patch as JsonPatch, PatchOperation, TestOperation};
 use k8s_openapi::ByteString;
-use k8s_openapi::api::admissionregistration::v1::MutatingWebhookConfiguration;
+use k8s_openapi::api::admissionregistration::v1::{MutatingWebhook, MutatingWebhookConfiguration};
 use kube::Api;
 use kube::api::{Patch, PatchParams};
-use serde_json::{Value, json};
+use serde_json::json;
 use svc_runtime::log::chain;
 use svc_runtime::tls::CaBundle;
 use svc_runtime::{Condition, Shutdown, follow_object};
@@ -85,8 +88,8 @@ enum Action {
     Keep,
     /// Nothing can be done, for this reason.
     Wait(String),
-    /// Apply this.
-    Write(Value),
+    /// Change this.
+    Write(JsonPatch),
 }
 
 fn compare(
@@ -103,22 +106,36 @@ fn compare(
         ));
     };
     let bundle = ByteString(wanted.as_pem().as_bytes().to_vec());
-    if webhooks
+    let operations: Vec<PatchOperation> = webhooks
         .iter()
-        .all(|webhook| webhook.client_config.ca_bundle.as_ref() == Some(&bundle))
-    {
-        return Action::Keep;
-    }
-    let entries: Vec<Value> = webhooks
-        .iter()
-        .map(|webhook| json!({"name": webhook.name, "clientConfig": {"caBundle": bundle}}))
+        .enumerate()
+        .filter(|(_, webhook)| webhook.client_config.ca_bundle.as_ref() != Some(&bundle))
+        .flat_map(|(index, webhook)| fill(index, webhook, &bundle))
         .collect();
-    Action::Write(json!({
-        "apiVersion": "admissionregistration.k8s.io/v1",
-        "kind": "MutatingWebhookConfiguration",
-        "metadata": {"name": name},
-        "webhooks": entries,
-    }))
+    if operations.is_empty() {
+        Action::Keep
+    } else {
+        Action::Write(JsonPatch(operations))
+    }
+}
+
+/// A patch names an entry by its place, so it is tested first that the entry still stands there.
+fn fill(index: usize, webhook: &MutatingWebhook, bundle: &ByteString) -> [PatchOperation; 2] {
+    let index = index.to_string();
+    let path = |tail: &[&str]| {
+        let head = ["webhooks", index.as_str()];
+        PointerBuf::from_tokens(head.iter().chain(tail).copied())
+    };
+    [
+        PatchOperation::Test(TestOperation {
+            path: path(&["name"]),
+            value: json!(webhook.name),
+        }),
+        PatchOperation::Add(AddOperation {
+            path: path(&["clientConfig", "caBundle"]),
+            value: json!(bundle),
+        }),
+    ]
 }
 
 fn tell(action: &Action, condition: &Condition) {
@@ -145,11 +162,23 @@ fn settle(live: Option<&MutatingWebhookConfiguration>) -> Duration {
     }
 }
 
-async fn write(api: &Api<MutatingWebhookConfiguration>, name: &str, patch: &Value) {
-    let parameters = PatchParams::apply(FIELD_MANAGER).force();
-    let patch = Patch::Apply(patch);
+/// Where entries were moved or removed since we saw them, the patch fails as a whole, and the watch's
+/// next state says what to do.
+async fn write(api: &Api<MutatingWebhookConfiguration>, name: &str, patch: &JsonPatch) {
+    let parameters = PatchParams {
+        field_manager: Some(FIELD_MANAGER.to_owned()),
+        ..PatchParams::default()
+    };
+    let patch = Patch::<()>::Json(patch.clone());
     match timeout(CALL_TIMEOUT, api.patch(name, &parameters, &patch)).await {
         Ok(Ok(_)) => tracing::info!(webhook = name, "caBundle is written"),
+        Ok(Err(kube::Error::Api(status))) if OVERTAKEN.contains(&status.code) => {
+            tracing::info!(
+                webhook = name,
+                status = status.code,
+                "webhook configuration has changed meanwhile"
+            );
+        }
         Ok(Err(error)) => {
             tracing::error!(webhook = name, error = %chain(&error), "caBundle cannot be written");
         }
@@ -157,6 +186,8 @@ async fn write(api: &Api<MutatingWebhookConfiguration>, name: &str, patch: &Valu
     }
 }
 
+/// Conflict, and the API server's word for a failed test.
+const OVERTAKEN: [u16; 2] = [409, 422];
 const FIELD_MANAGER: &str = "kube-sts-injector";
 const CALL_TIMEOUT: Duration = Duration::from_secs(10);
 const RETRY: Duration = Duration::from_secs(5);
@@ -164,6 +195,7 @@ const SETTLE: Duration = Duration::from_secs(2);
 
 #[cfg(test)]
 mod tests {
+    use serde_json::Value;
     use svc_runtime::tls::Authority;
 
     use super::*;
@@ -191,25 +223,34 @@ mod tests {
     }
 
     #[test]
-    fn keeps_what_is_right_and_writes_every_entry_when_one_is_wrong() {
+    fn keeps_what_is_right_and_writes_only_the_entries_that_are_wrong() {
         let ca = bundle();
         let ours = object(&[Some(ca.as_pem()), Some(ca.as_pem())]);
         assert_eq!(compare("hooks", Some(&ours), Some(&ca)), Action::Keep);
         let stale = object(&[Some(ca.as_pem()), Some("old")]);
         let encoded = ByteString(ca.as_pem().as_bytes().to_vec());
-        let expected = json!({
-            "apiVersion": "admissionregistration.k8s.io/v1",
-            "kind": "MutatingWebhookConfiguration",
-            "metadata": {"name": "hooks"},
-            "webhooks": [
-                {"name": "hook0.example.com", "clientConfig": {"caBundle": encoded}},
-                {"name": "hook1.example.com", "clientConfig": {"caBundle": encoded}},
-            ],
-        });
-        assert_eq!(
-            compare("hooks", Some(&stale), Some(&ca)),
-            Action::Write(expected)
-        );
+        let expected = json!([
+            {"op": "test", "path": "/webhooks/1/name", "value": "hook1.example.com"},
+            {"op": "add", "path": "/webhooks/1/clientConfig/caBundle", "value": encoded},
+        ]);
+        let action = compare("hooks", Some(&stale), Some(&ca));
+        let Action::Write(patch) = action else {
+            panic!("{action:?}")
+        };
+        assert_eq!(serde_json::to_value(patch).unwrap(), expected);
+    }
+
+    #[test]
+    fn a_patch_of_entries_that_have_moved_fails_as_a_whole() {
+        let ca = bundle();
+        let Action::Write(patch) = compare("hooks", Some(&object(&[None, None])), Some(&ca)) else {
+            panic!("nothing to write")
+        };
+        let mut moved = serde_json::to_value(object(&[None, None])).unwrap();
+        moved["webhooks"].as_array_mut().unwrap().reverse();
+        let before = moved.clone();
+        assert!(json_patch::patch(&mut moved, &patch).is_err());
+        assert_eq!(moved, before);
     }
 
     #[test]

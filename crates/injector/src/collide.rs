@@ -3,13 +3,17 @@
 
 use std::collections::BTreeMap;
 
+use serde_json::value::RawValue;
+
 use crate::annotations::AnnotationValue;
+use crate::decide::SidecarUser;
 use crate::pod::{ContainerView, EmptyDirView, MountView, SourceView, SpecView, Text, VolumeView};
 use crate::refusal::Refusal;
 use crate::review::{PodName, Shown};
 use crate::settings::{EndpointSettings, Settings};
 use crate::sidecar::{
-    ENDPOINTS_ENV, SIDECAR_NAME, SUBJECT_VOLUME, TOKENS_PATH, TOKENS_VOLUME, endpoints_value,
+    ENDPOINTS_ENV, SIDECAR_NAME, SUBJECT_VOLUME, TOKENS_PATH, TOKENS_VOLUME, difference,
+    endpoints_value,
 };
 
 type Grants<'a> = [(&'a EndpointSettings, AnnotationValue)];
@@ -45,14 +49,16 @@ pub(crate) fn environment(grants: &Grants<'_>, name: &PodName) -> Result<(), Ref
 pub(crate) fn pod(
     settings: &Settings,
     grants: &Grants<'_>,
+    user: SidecarUser,
     name: &PodName,
     spec: &SpecView<'_>,
 ) -> Result<(), Refusal> {
-    sidecar(settings, grants, name, spec)?;
+    sidecar(settings, grants, user, name, spec)?;
     for volume in spec.volumes.iter().flatten() {
         own_volume(grants, name, volume)?;
     }
     for container in others(spec) {
+        own_volumes_mounts(name, container)?;
         mounts(name, container)?;
     }
     Ok(())
@@ -63,11 +69,13 @@ pub(crate) fn is_sidecar(container: &ContainerView<'_>) -> bool {
     container.name.as_str() == SIDECAR_NAME
 }
 
-/// Whether this mount is the one we add.
+/// Whether this mount is the one we add: a writable one would let a container replace its own token, and
+/// the others'.
 pub(crate) fn is_own_mount(mount: &MountView<'_>) -> bool {
     let whole = |part: Option<&Text<'_>>| part.is_none_or(|text| text.as_str().is_empty());
     mount.name.as_str() == TOKENS_VOLUME
         && mount.mount_path.as_str() == TOKENS_PATH
+        && mount.read_only == Some(true)
         && whole(mount.sub_path.as_ref())
         && whole(mount.sub_path_expr.as_ref())
 }
@@ -85,6 +93,7 @@ fn others<'s, 'a>(spec: &'s SpecView<'a>) -> impl Iterator<Item = &'s ContainerV
 fn sidecar(
     settings: &Settings,
     grants: &Grants<'_>,
+    user: SidecarUser,
     name: &PodName,
     spec: &SpecView<'_>,
 ) -> Result<(), Refusal> {
@@ -114,6 +123,16 @@ fn sidecar(
             return Err(Refusal::SidecarOutdated {
                 pod,
                 container: SIDECAR_NAME,
+            });
+        }
+        let json = container.json.map_or("null", RawValue::get);
+        // Unreadable is only what is nested too deep, and nothing of ours is.
+        let found = serde_json::from_str(json).unwrap_or_default();
+        if let Some(part) = difference(&settings.sidecar, &wanted, user, &found) {
+            return Err(Refusal::SidecarChanged {
+                pod: name.clone(),
+                container: SIDECAR_NAME,
+                part: Shown(&part).to_string(),
             });
         }
     }
@@ -160,6 +179,23 @@ fn is_subject_token(endpoint: &EndpointSettings, source: &SourceView<'_>) -> boo
     source.service_account_token.as_ref().is_some_and(|token| {
         token.path.as_str() == endpoint.name
             && token.audience.as_ref().map(Text::as_str) == Some(endpoint.audience.as_str())
+    })
+}
+
+/// Our volumes are mounted by nobody but as we do it: the pod's own tokens by the sidecar alone, since
+/// whoever has them can exchange them anywhere.
+fn own_volumes_mounts(name: &PodName, container: &ContainerView<'_>) -> Result<(), Refusal> {
+    let mounts = container.volume_mounts.iter().flatten();
+    let mut foreign = mounts.filter(|mount| !is_own_mount(mount));
+    let volume = foreign.find_map(|mount| {
+        let volumes = [SUBJECT_VOLUME, TOKENS_VOLUME];
+        volumes.into_iter().find(|one| *one == mount.name.as_str())
+    });
+    let Some(volume) = volume else { return Ok(()) };
+    Err(Refusal::VolumeMounted {
+        pod: name.clone(),
+        container: Shown(container.name.as_str()).to_string(),
+        volume,
     })
 }
 

@@ -1,5 +1,6 @@
 //! The command line of `injector`.
 
+use std::io::Write as _;
 use std::path::PathBuf;
 
 use clap::Parser;
@@ -42,6 +43,9 @@ pub enum CommandError {
     /// The configuration cannot be used.
     #[error(transparent)]
     Config(#[from] ConfigError),
+    /// The result of `--check-config` cannot be written.
+    #[error("standard output cannot be written to")]
+    Output(#[source] std::io::Error),
     /// Logs cannot be written as asked for.
     #[error(transparent)]
     Log(#[from] LogError),
@@ -63,14 +67,27 @@ impl Command {
             log_format,
             log,
         } = self;
-        svc_runtime::log::init(log_format, &log)?;
         let runnable = Runnable::new(Config::load(&config)?)?;
         if check_config {
-            tracing::info!("configuration can be run");
-            return Ok(());
+            return report(&runnable).map_err(CommandError::Output);
         }
+        svc_runtime::log::init(log_format, &log)?;
         run(runnable, namespace, Shutdown::new())
             .await
             .map_err(Into::into)
     }
+}
+
+/// What `--check-config` says of a configuration that can be run: its warnings, and that it can. Plain
+/// text, as sts-server's: people read it.
+fn report(runnable: &Runnable) -> std::io::Result<()> {
+    let mut out = std::io::stdout().lock();
+    for warning in runnable.warnings() {
+        writeln!(out, "warning: {warning}")?;
+    }
+    writeln!(
+        out,
+        "configuration can be run: {} endpoint(s)",
+        runnable.endpoints()
+    )
 }

@@ -6,7 +6,7 @@ use crate::annotations::{AnnotationProblem, AnnotationValue};
 use crate::collide;
 use crate::pod::{Pairs, PodView, SpecView};
 use crate::refusal::Refusal;
-use crate::review::{Operation, PodName, RequestFacts, Target};
+use crate::review::{Operation, PodName, RequestFacts, Shown, Target};
 use crate::settings::{EndpointSettings, Settings};
 
 /// What happens to a pod.
@@ -83,15 +83,30 @@ pub enum SidecarUser {
     InsteadOfRoot,
 }
 
-/// Decides on a pod.
+/// Decides on a pod, whose labels are all looked at, whichever `endpoint` the API server asks for.
+///
+/// An endpoint that we do not know is one of a newer configuration than ours: during an upgrade its
+/// entry of the webhook configuration is there at once, while we still run. Taking the pod for unlabelled
+/// would let it start without its token.
 pub fn decide<'a>(
     settings: &'a Settings,
     server_ca: Option<&'a CaBundle>,
+    endpoint: &str,
     request: &RequestFacts,
     pod: &PodView<'_>,
 ) -> Decision<'a> {
     if let Some(reason) = out_of_scope(request, pod) {
         return Decision::Skip(reason);
+    }
+    if !settings.endpoints.iter().any(|one| one.name == endpoint) {
+        let refusal = Refusal::EndpointUnknown {
+            pod: request.pod.clone(),
+            endpoint: Shown(endpoint).to_string(),
+        };
+        return Decision::Deny {
+            refusal,
+            endpoints: Vec::new(),
+        };
     }
     let labelled = labelled(settings, pod);
     if labelled.is_empty() {
@@ -149,12 +164,13 @@ fn plan<'a>(
     };
     runs_where_we_can(&first.key, name, &pod.spec)?;
     collide::environment(&grants, name)?;
-    collide::pod(settings, &grants, name, &pod.spec)?;
+    let sidecar_user = sidecar_user(&pod.spec);
+    collide::pod(settings, &grants, sidecar_user, name, &pod.spec)?;
     let server_ca = server_ca.ok_or_else(|| Refusal::ServerCaMissing { pod: name.clone() })?;
     Ok(Some(Plan {
         grants,
         server_ca,
-        sidecar_user: sidecar_user(&pod.spec),
+        sidecar_user,
     }))
 }
 

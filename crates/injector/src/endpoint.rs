@@ -1,20 +1,20 @@
-//! `POST /mutate`: bytes in, bytes out. It decides nothing.
+//! `POST /mutate/{endpoint}`: bytes in, bytes out. It decides nothing.
+//!
+//! The API server has an entry of the webhook configuration for each endpoint, and each has its own path:
+//! so an injector that is older than the entry can tell that it does not know the endpoint.
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use axum::Router;
-use axum::body::Bytes;
-use axum::extract::rejection::BytesRejection;
-use axum::extract::{DefaultBodyLimit, State};
+use axum::body::Body;
+use axum::extract::{Path, State};
 use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::post;
-use tower::limit::ConcurrencyLimitLayer;
 use tower_http::catch_panic::CatchPanicLayer;
-use tower_http::timeout::TimeoutLayer;
 
 use crate::admit::{Admission, AdmitError, admit};
+use crate::intake::Intake;
 use crate::metrics::Metrics;
 use crate::server_ca::ServerCa;
 use crate::settings::Settings;
@@ -28,44 +28,48 @@ pub struct Webhook {
     pub server_ca: ServerCa,
     /// Counters.
     pub metrics: Metrics,
+    /// The bytes that bodies may take.
+    pub intake: Intake,
 }
 
-/// The webhook's router and the limits around it.
+/// The webhook's router. A review is answered in microseconds, without waiting for anything: what bounds
+/// the work at once is the [`Intake`].
 pub fn router(webhook: Webhook) -> Router {
     Router::new()
-        .route("/mutate", post(mutate))
-        .layer(DefaultBodyLimit::max(LARGEST_BODY))
-        .layer(ConcurrencyLimitLayer::new(MOST_AT_ONCE))
-        .layer(TimeoutLayer::with_status_code(
-            StatusCode::SERVICE_UNAVAILABLE,
-            PATIENCE,
-        ))
+        .route("/mutate/{endpoint}", post(mutate))
         .layer(CatchPanicLayer::new())
         .with_state(Arc::new(webhook))
 }
 
 async fn mutate(
     State(webhook): State<Arc<Webhook>>,
+    Path(endpoint): Path<String>,
     headers: HeaderMap,
-    body: Result<Bytes, BytesRejection>,
+    body: Body,
 ) -> Response {
-    if !is_json(headers.get(header::CONTENT_TYPE)) {
-        webhook.metrics.count_unreadable("media_type");
-        return StatusCode::UNSUPPORTED_MEDIA_TYPE.into_response();
-    }
-    let body = match body {
-        Ok(body) => body,
-        Err(rejection) => {
-            webhook.metrics.count_unreadable("body");
-            return rejection.into_response();
-        }
-    };
     let Webhook {
         settings,
         server_ca,
         metrics,
+        intake,
     } = webhook.as_ref();
-    let admitted = admit(settings, server_ca.snapshot().as_deref(), &body);
+    if !is_json(headers.get(header::CONTENT_TYPE)) {
+        metrics.count_unreadable("media_type");
+        return StatusCode::UNSUPPORTED_MEDIA_TYPE.into_response();
+    }
+    let body = match intake.take(&headers, body).await {
+        Ok(body) => body,
+        Err(declined) => {
+            metrics.count_unreadable(declined.code());
+            return declined.status().into_response();
+        }
+    };
+    let admitted = admit(
+        settings,
+        server_ca.snapshot().as_deref(),
+        &endpoint,
+        &body.bytes,
+    );
     match admitted {
         Ok(admission) => answer(metrics, admission),
         Err(AdmitError::Review(error)) => {
@@ -108,9 +112,3 @@ fn is_json(content_type: Option<&HeaderValue>) -> bool {
 }
 
 const JSON: &str = "application/json";
-/// Twice what the API server takes of an object, and room for the old one.
-const LARGEST_BODY: usize = 8 * 1024 * 1024;
-/// Reviews at once; more wait. A review takes microseconds, so only slow bodies come near it.
-const MOST_AT_ONCE: usize = 256;
-/// From a request's head to its answer. The API server gives a webhook 10 s by default.
-const PATIENCE: Duration = Duration::from_secs(5);

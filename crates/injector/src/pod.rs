@@ -7,6 +7,7 @@ use std::fmt;
 
 use serde::de::{Error as _, MapAccess, Visitor};
 use serde::{Deserialize, Deserializer};
+use serde_json::value::RawValue;
 
 /// A pod, partly read (<https://kubernetes.io/docs/reference/kubernetes-api/workload-resources/pod-v1/>).
 #[derive(Debug, Default, Deserialize)]
@@ -44,8 +45,8 @@ pub struct SpecView<'a> {
     /// The containers.
     #[serde(borrow, default)]
     pub containers: Option<Vec<ContainerView<'a>>>,
-    /// Init containers, native sidecars among them.
-    #[serde(borrow, default)]
+    /// Init containers, native sidecars among them, as ours is: each with its JSON.
+    #[serde(borrow, default, deserialize_with = "with_json")]
     pub init_containers: Option<Vec<ContainerView<'a>>>,
     /// The volumes.
     #[serde(borrow, default)]
@@ -53,6 +54,9 @@ pub struct SpecView<'a> {
     /// Whether the pod shares the node's network.
     #[serde(default)]
     pub host_network: Option<bool>,
+    /// Whether the containers see each other's processes.
+    #[serde(default)]
+    pub share_process_namespace: Option<bool>,
     /// The operating system, where the pod says so.
     #[serde(borrow, default)]
     pub os: Option<OsView<'a>>,
@@ -100,6 +104,25 @@ pub struct ContainerView<'a> {
     /// Its mounts.
     #[serde(borrow, default)]
     pub volume_mounts: Option<Vec<MountView<'a>>>,
+    /// All of it, for an init container: what is ours has to be ours as a whole.
+    #[serde(skip)]
+    pub json: Option<&'a RawValue>,
+}
+
+fn with_json<'de: 'a, 'a, D: Deserializer<'de>>(
+    deserializer: D,
+) -> Result<Option<Vec<ContainerView<'a>>>, D::Error> {
+    let Some(elements) = Option::<Vec<&'de RawValue>>::deserialize(deserializer)? else {
+        return Ok(None);
+    };
+    let views = elements.into_iter().map(|element| {
+        let view = serde_json::from_str(element.get()).map_err(D::Error::custom)?;
+        Ok(ContainerView {
+            json: Some(element),
+            ..view
+        })
+    });
+    views.collect::<Result<Vec<_>, _>>().map(Some)
 }
 
 impl ContainerView<'_> {
@@ -133,6 +156,9 @@ pub struct MountView<'a> {
     /// Where it is mounted.
     #[serde(borrow, default)]
     pub mount_path: Text<'a>,
+    /// Whether it cannot be written to.
+    #[serde(default)]
+    pub read_only: Option<bool>,
     /// Part of the volume that is mounted.
     #[serde(borrow, default)]
     pub sub_path: Option<Text<'a>>,

@@ -46,6 +46,16 @@ pub enum Refusal {
         /// The name.
         container: &'static str,
     },
+    /// The API server asks for an endpoint that is not in the configuration we run with.
+    #[error(
+        "pod {pod}: this injector does not know endpoint {endpoint} yet: try again in a few seconds"
+    )]
+    EndpointUnknown {
+        /// The pod.
+        pod: PodName,
+        /// The endpoint, made printable.
+        endpoint: String,
+    },
     /// Two endpoints of one pod want the same variable.
     #[error(
         "pod {pod}: endpoints {first} and {second} both set the environment variable {variable}: keep the label of one of them"
@@ -100,6 +110,18 @@ pub enum Refusal {
         /// The pod.
         pod: PodName,
     },
+    /// The pod has our sidecar, but not as we make it.
+    #[error(
+        "pod {pod}: {part} of its container {container} is not as kube-sts writes it: remove the container from the manifest, it is added anew, or keep other webhooks from changing it"
+    )]
+    SidecarChanged {
+        /// The pod.
+        pod: PodName,
+        /// The sidecar's name.
+        container: &'static str,
+        /// The field that differs, made printable.
+        part: String,
+    },
     /// The pod came with our sidecar, made for other endpoints.
     #[error(
         "pod {pod}: its container {container} was made for other endpoints than its labels name: remove the container from the manifest, it is added anew"
@@ -109,6 +131,18 @@ pub enum Refusal {
         pod: PodName,
         /// The sidecar's name.
         container: &'static str,
+    },
+    /// A container mounts a volume of ours, and not as we mount it.
+    #[error(
+        "pod {pod}: container {container} mounts volume {volume}, which kube-sts adds, in a way of its own: remove that mount, what the container needs is added"
+    )]
+    VolumeMounted {
+        /// The pod.
+        pod: PodName,
+        /// The container, made printable.
+        container: String,
+        /// The volume.
+        volume: &'static str,
     },
     /// A volume has the name of ours, but is another.
     #[error(
@@ -139,12 +173,15 @@ impl Refusal {
             Self::AnnotationInvalid { .. } => "annotation_invalid",
             Self::AnnotationMissing { .. } => "annotation_missing",
             Self::ContainerNameTaken { .. } => "container_name_taken",
+            Self::EndpointUnknown { .. } => "endpoint_unknown",
             Self::EnvironmentClash { .. } => "environment_clash",
             Self::HostNetwork { .. } => "host_network",
             Self::LabelValue { .. } => "label_value",
             Self::MountTaken { .. } => "mount_taken",
             Self::ServerCaMissing { .. } => "server_ca_missing",
+            Self::SidecarChanged { .. } => "sidecar_changed",
             Self::SidecarOutdated { .. } => "sidecar_outdated",
+            Self::VolumeMounted { .. } => "volume_mounted",
             Self::VolumeNameTaken { .. } => "volume_name_taken",
             Self::Windows { .. } => "windows",
         }
@@ -153,7 +190,7 @@ impl Refusal {
     /// Whose turn it is: the pod's author's, or ours.
     pub fn fault(&self) -> Fault {
         match self {
-            Self::ServerCaMissing { .. } => Fault::Ours,
+            Self::EndpointUnknown { .. } | Self::ServerCaMissing { .. } => Fault::Ours,
             Self::AnnotationInvalid { .. }
             | Self::AnnotationMissing { .. }
             | Self::ContainerNameTaken { .. }
@@ -161,7 +198,9 @@ impl Refusal {
             | Self::HostNetwork { .. }
             | Self::LabelValue { .. }
             | Self::MountTaken { .. }
+            | Self::SidecarChanged { .. }
             | Self::SidecarOutdated { .. }
+            | Self::VolumeMounted { .. }
             | Self::VolumeNameTaken { .. }
             | Self::Windows { .. } => Fault::Pod,
         }

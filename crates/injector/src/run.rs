@@ -15,6 +15,7 @@ use tokio::sync::watch;
 
 use crate::ca_bundle;
 use crate::endpoint::{Webhook, router};
+use crate::intake::Intake;
 use crate::metrics::Metrics;
 use crate::server_ca::{self, ServerCa};
 use crate::settings::Settings;
@@ -50,6 +51,7 @@ pub enum RunError {
 pub struct Runnable {
     settings: Settings,
     injector: InjectorConfig,
+    warnings: Vec<String>,
 }
 
 impl Runnable {
@@ -58,26 +60,38 @@ impl Runnable {
     /// # Errors
     /// [`RunError::NoInjector`] and [`RunError::EphemeralCertificate`].
     pub fn new(config: Config) -> Result<Self, RunError> {
-        for warning in &config.warnings {
-            tracing::warn!("configuration: {warning}");
-        }
         let Config {
             url,
             clusters: _,
             endpoints,
             server: _,
             injector,
-            warnings: _,
+            warnings,
         } = config;
         let injector = injector.ok_or(RunError::NoInjector)?;
         if matches!(injector.tls, ServingTls::Ephemeral { .. }) {
             return Err(RunError::EphemeralCertificate);
         }
         let settings = Settings::new(&url, &endpoints, &injector.sidecar);
+        let mut warnings: Vec<String> = warnings.iter().map(ToString::to_string).collect();
         if settings.endpoints.is_empty() {
-            tracing::warn!("configuration: no endpoint has a part `injector`: no pod is changed");
+            warnings.push("no endpoint has a part `injector`: no pod is changed".to_owned());
         }
-        Ok(Self { settings, injector })
+        Ok(Self {
+            settings,
+            injector,
+            warnings,
+        })
+    }
+
+    /// What the operator ought to know.
+    pub fn warnings(&self) -> &[String] {
+        &self.warnings
+    }
+
+    /// How many endpoints pods can ask for.
+    pub fn endpoints(&self) -> usize {
+        self.settings.endpoints.len()
     }
 }
 
@@ -91,7 +105,14 @@ pub async fn run(
     shutdown: Shutdown,
 ) -> Result<(), RunError> {
     svc_runtime::install_crypto_provider();
-    let Runnable { settings, injector } = runnable;
+    let Runnable {
+        settings,
+        injector,
+        warnings,
+    } = runnable;
+    for warning in warnings {
+        tracing::warn!("configuration: {warning}");
+    }
     let readiness = Readiness::new();
     let start = Start {
         client: svc_runtime::kube_client(USER_AGENT).await?,
@@ -108,6 +129,7 @@ pub async fn run(
         settings,
         server_ca,
         metrics,
+        intake: Intake::default(),
     });
     start
         .serve(&injector, &certificate, router, registry)

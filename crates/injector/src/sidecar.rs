@@ -28,6 +28,9 @@ pub fn token_file(endpoint: &EndpointSettings) -> String {
     format!("{TOKENS_PATH}/{}/token", endpoint.name)
 }
 
+/// The sidecar's variable with the CA it trusts the STS by.
+pub const CA_ENV: &str = "STS_CA_CERTIFICATES";
+
 /// The value of [`ENDPOINTS_ENV`].
 pub fn endpoints_value<'a>(endpoints: impl Iterator<Item = &'a EndpointSettings>) -> String {
     let pairs: Vec<String> = endpoints
@@ -42,6 +45,69 @@ pub fn endpoints_value<'a>(endpoints: impl Iterator<Item = &'a EndpointSettings>
 
 /// The container.
 pub fn container(settings: &SidecarSettings, plan: &Plan<'_>) -> Value {
+    let endpoints = endpoints_value(plan.endpoints());
+    render(
+        settings,
+        &endpoints,
+        plan.server_ca.as_pem(),
+        plan.sidecar_user,
+    )
+}
+
+/// The first field in which `found` is not the container that we would add; nothing if it is the same.
+///
+/// The CA may be another, since it may be renewed between the passes over a pod. What the API server fills
+/// in or its own plugins set is not compared: resources (LimitRanger), pull policy (AlwaysPullImages), the
+/// mount of the API server's token (ServiceAccount), a user other than root (OpenShift).
+pub(crate) fn difference(
+    settings: &SidecarSettings,
+    endpoints: &str,
+    user: SidecarUser,
+    found: &Value,
+) -> Option<String> {
+    let ca = of_name(&found["env"], CA_ENV).and_then(|entry| entry["value"].as_str());
+    let expected = render(settings, endpoints, ca.unwrap_or_default(), user);
+    let (Some(expected), Some(mut found)) = (expected.as_object(), found.as_object().cloned())
+    else {
+        return Some("type".to_owned());
+    };
+    forgive(&mut found, expected);
+    let keys = expected.keys().chain(found.keys());
+    let mut different = keys.filter(|key| expected.get(*key) != found.get(*key));
+    different.next().cloned()
+}
+
+/// Takes out what others may set, and puts in what they may change.
+fn forgive(found: &mut Map<String, Value>, expected: &Map<String, Value>) {
+    for key in NOT_COMPARED {
+        match expected.get(key) {
+            Some(value) => drop(found.insert(key.to_owned(), value.clone())),
+            None => drop(found.remove(key)),
+        }
+    }
+    if found.get("terminationMessagePath") == Some(&json!("/dev/termination-log")) {
+        found.remove("terminationMessagePath");
+    }
+    if let Some(mounts) = found.get_mut("volumeMounts").and_then(Value::as_array_mut) {
+        mounts.retain(|mount| mount["mountPath"] != API_TOKEN_PATH);
+    }
+    let context = found.get_mut("securityContext").and_then(fields);
+    if let Some(context) = context {
+        let is_other = |user: &Value| user.as_i64().is_some_and(|user| user > 0);
+        if context.get("runAsUser").is_some_and(is_other) {
+            match expected["securityContext"].get("runAsUser") {
+                Some(user) => drop(context.insert("runAsUser".to_owned(), user.clone())),
+                None => drop(context.remove("runAsUser")),
+            }
+        }
+    }
+}
+
+fn of_name<'v>(list: &'v Value, name: &str) -> Option<&'v Value> {
+    list.as_array()?.iter().find(|entry| entry["name"] == name)
+}
+
+fn render(settings: &SidecarSettings, endpoints: &str, ca: &str, user: SidecarUser) -> Value {
     let SidecarSettings {
         image,
         image_pull_policy,
@@ -56,8 +122,8 @@ pub fn container(settings: &SidecarSettings, plan: &Plan<'_>) -> Value {
         "restartPolicy": "Always",
         "args": ["run"],
         "env": [
-            {"name": ENDPOINTS_ENV, "value": endpoints_value(plan.endpoints())},
-            {"name": "STS_CA_CERTIFICATES", "value": plan.server_ca.as_pem()},
+            {"name": ENDPOINTS_ENV, "value": endpoints},
+            {"name": CA_ENV, "value": ca},
             {"name": "STS_WAIT_TIMEOUT", "value": wait_timeout},
         ],
         "lifecycle": {"postStart": {"exec": {"command": ["/refresher", "wait"]}}},
@@ -66,7 +132,7 @@ pub fn container(settings: &SidecarSettings, plan: &Plan<'_>) -> Value {
             {"name": SUBJECT_VOLUME, "mountPath": SUBJECT_PATH, "readOnly": true},
         ],
         "resources": resources,
-        "securityContext": security_context(plan.sidecar_user),
+        "securityContext": security_context(user),
         "terminationMessagePolicy": "FallbackToLogsOnError",
     })
 }
@@ -109,5 +175,9 @@ fn fields(value: &mut Value) -> Option<&mut Map<String, Value>> {
     value.as_object_mut()
 }
 
+/// Fields that others may set as they like.
+const NOT_COMPARED: [&str; 3] = ["imagePullPolicy", "resizePolicy", "resources"];
+/// Where the ServiceAccount admission plugin mounts a token for the API server into every container.
+const API_TOKEN_PATH: &str = "/var/run/secrets/kubernetes.io/serviceaccount";
 /// `USER` of the refresher's image.
 const IMAGE_USER: i64 = 65532;

@@ -17,10 +17,12 @@ pub fn warnings(plan: &Plan<'_>, pod: &PodView<'_>) -> Vec<String> {
         .iter()
         .chain(&pod.spec.init_containers)
         .flatten();
-    let mut warnings: Vec<String> = containers
+    let of_containers = containers
         .filter(|container| !is_sidecar(container))
-        .flat_map(|container| of_container(container, &variables))
-        .collect();
+        .flat_map(|container| of_container(container, &variables));
+    let shared = pod.spec.share_process_namespace == Some(true);
+    let of_pod = shared.then(|| SHARED_PROCESSES.to_owned());
+    let mut warnings: Vec<String> = of_pod.into_iter().chain(of_containers).collect();
     let surplus = warnings.len().saturating_sub(MAX_WARNINGS);
     if surplus > 0 {
         warnings.truncate(MAX_WARNINGS.saturating_sub(1));
@@ -85,6 +87,10 @@ fn short(text: String) -> String {
         .collect()
 }
 
+/// By `/proc/<pid>/root`
+/// (<https://kubernetes.io/docs/tasks/configure-pod-container/share-process-namespace/>).
+const SHARED_PROCESSES: &str =
+    "kube-sts: with shareProcessNamespace a container may read the sidecar's files, its token too";
 /// Variables by which the AWS SDKs find other credentials before the web identity
 /// (<https://docs.aws.amazon.com/sdkref/latest/guide/standardized-credentials.html>).
 const SHADOWS: [&str; 2] = ["AWS_ACCESS_KEY_ID", "AWS_PROFILE"];

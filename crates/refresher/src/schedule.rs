@@ -41,7 +41,10 @@ impl Retries {
     pub fn next_delay(&mut self, retry_after: Option<Duration>, rng: &mut impl Rng) -> Duration {
         let own = self.0.next().unwrap_or(MAX_DELAY);
         let Some(asked) = retry_after else { return own };
-        let spread = asked.mul_f64(rng.random_range(1.0..1.1));
+        // Clamped first: a server may ask for more than a multiplication holds.
+        let spread = asked
+            .min(MAX_RETRY_AFTER)
+            .mul_f64(rng.random_range(1.0..1.1));
         own.max(spread).min(MAX_RETRY_AFTER)
     }
 }
@@ -136,8 +139,10 @@ mod tests {
     fn a_server_cannot_silence_a_pod_for_longer_than_five_minutes() {
         let mut rng = rng();
         let mut retries = Retries::new(Urgency::Calm, &mut rng);
-        let asked = Some(Duration::from_secs(u64::MAX / 1_000_000));
-        assert_eq!(retries.next_delay(asked, &mut rng), MAX_RETRY_AFTER);
+        for seconds in [301, u64::MAX / 1_000_000, u64::MAX] {
+            let asked = Some(Duration::from_secs(seconds));
+            assert_eq!(retries.next_delay(asked, &mut rng), MAX_RETRY_AFTER);
+        }
     }
 
     #[test]

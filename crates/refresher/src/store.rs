@@ -14,11 +14,12 @@ use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _, PermissionsExt 
 use std::path::{Path, PathBuf};
 use std::process;
 
+use rustix::fs::{Mode, OFlags};
 use thiserror::Error;
 
 use crate::clock::WallTime;
 use crate::config::EndpointName;
-use crate::token_text::{TokenText, TokenTextError};
+use crate::token_text::{TokenText, TokenTextError, render_foreign_text};
 
 /// The directory with every endpoint's token.
 #[derive(Clone, Debug)]
@@ -43,7 +44,7 @@ impl TokenDir {
     /// # Errors
     /// If there is no live token in the file.
     pub fn load_token(&self, name: &EndpointName, now: WallTime) -> Result<TokenText, Absence> {
-        let text = load_text(&self.file(name, TOKEN_FILE)).map_err(|error| {
+        let text = self.load_text(name, TOKEN_FILE).map_err(|error| {
             if error.kind() == ErrorKind::NotFound {
                 Absence::Missing
             } else {
@@ -63,9 +64,11 @@ impl TokenDir {
         drop(fs::remove_file(self.file(name, STATUS_FILE)));
     }
 
-    /// The reason of the last failure.
+    /// The reason of the last failure, fit for a log: the volume is not only ours to write to if somebody
+    /// made it so.
     pub fn load_status(&self, name: &EndpointName) -> Option<String> {
-        load_text(&self.file(name, STATUS_FILE)).ok()
+        let text = self.load_text(name, STATUS_FILE).ok()?;
+        Some(render_foreign_text(&text))
     }
 
     /// Removes what a run that was killed may have left, but for the token.
@@ -90,6 +93,26 @@ impl TokenDir {
         let directory = self.0.join(name.as_str());
         make_directory(&directory)?;
         replace_atomically(&directory, file, bytes)
+    }
+
+    /// Reads a file that we wrote. We write no symlinks, and what one leads to is shown to others: the
+    /// sidecar can read what they cannot.
+    fn load_text(&self, name: &EndpointName, file: &str) -> io::Result<String> {
+        let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        let path = self.0.join(name.as_str());
+        let directory = rustix::fs::open(path, flags | OFlags::DIRECTORY, Mode::empty())?;
+        // A pipe must not hold us up before we see that it is one.
+        let file = rustix::fs::openat(directory, file, flags | OFlags::NONBLOCK, Mode::empty())?;
+        let file = File::from(file);
+        if !file.metadata()?.is_file() {
+            return Err(io::Error::new(
+                ErrorKind::InvalidInput,
+                "not a regular file",
+            ));
+        }
+        let mut text = String::new();
+        file.take(MAX_FILE).read_to_string(&mut text)?;
+        Ok(text)
     }
 
     fn file(&self, name: &EndpointName, file: &str) -> PathBuf {
@@ -191,15 +214,79 @@ fn write_new(path: &Path, bytes: &[u8]) -> io::Result<()> {
     file.sync_all()
 }
 
-fn load_text(path: &Path) -> io::Result<String> {
-    let mut text = String::new();
-    File::open(path)?.take(MAX_FILE).read_to_string(&mut text)?;
-    Ok(text)
-}
-
 const TOKEN_FILE: &str = "token";
 const STATUS_FILE: &str = ".status";
 const TEMPORARY_SUFFIX: &str = ".tmp";
 
 /// More than any file of ours has.
 const MAX_FILE: u64 = 64 * 1024;
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::symlink;
+
+    use tempfile::TempDir;
+
+    use super::*;
+
+    const SECRET: &str = "what only the sidecar may read";
+
+    fn volume() -> (TempDir, TokenDir, EndpointName) {
+        let volume = tempfile::tempdir().unwrap();
+        fs::create_dir(volume.path().join("tokens")).unwrap();
+        fs::create_dir(volume.path().join("elsewhere")).unwrap();
+        for file in [TOKEN_FILE, STATUS_FILE] {
+            fs::write(volume.path().join("elsewhere").join(file), SECRET).unwrap();
+        }
+        let tokens = TokenDir::new(volume.path().join("tokens"));
+        (volume, tokens, "aws".parse().unwrap())
+    }
+
+    #[track_caller]
+    fn check_nothing_is_read(tokens: &TokenDir, name: &EndpointName) {
+        assert_eq!(tokens.load_status(name), None);
+        let absence = tokens.load_token(name, WallTime::from_unix_seconds(0));
+        assert!(
+            matches!(absence, Err(Absence::Unreadable(_))),
+            "{absence:?}"
+        );
+    }
+
+    #[test]
+    fn a_symlink_is_not_followed() {
+        let (volume, tokens, name) = volume();
+        fs::create_dir(tokens.0.join("aws")).unwrap();
+        for file in [TOKEN_FILE, STATUS_FILE] {
+            let target = volume.path().join("elsewhere").join(file);
+            symlink(target, tokens.file(&name, file)).unwrap();
+        }
+        check_nothing_is_read(&tokens, &name);
+    }
+
+    #[test]
+    fn a_symlink_to_a_directory_is_not_followed() {
+        let (volume, tokens, name) = volume();
+        symlink(volume.path().join("elsewhere"), tokens.0.join("aws")).unwrap();
+        check_nothing_is_read(&tokens, &name);
+    }
+
+    #[test]
+    fn what_is_no_file_is_not_read_nor_waited_for() {
+        let (_volume, tokens, name) = volume();
+        fs::create_dir(tokens.0.join("aws")).unwrap();
+        for file in [TOKEN_FILE, STATUS_FILE] {
+            let mode = Mode::from_raw_mode(0o600);
+            rustix::fs::mkfifoat(rustix::fs::CWD, tokens.file(&name, file), mode).unwrap();
+        }
+        check_nothing_is_read(&tokens, &name);
+    }
+
+    #[test]
+    fn a_status_is_shown_as_foreign_text_is() {
+        let (_volume, tokens, name) = volume();
+        let long = "a".repeat(100);
+        tokens.leave_status(&name, &format!("bad\nline {long}"));
+        let shown = tokens.load_status(&name);
+        assert_eq!(shown.as_deref(), Some("bad line [hidden]"));
+    }
+}

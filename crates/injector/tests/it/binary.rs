@@ -4,6 +4,7 @@ use std::process::{Command, Output};
 
 fn injector(arguments: &[&str]) -> Output {
     Command::new(env!("CARGO_BIN_EXE_injector"))
+        .env("RUST_BACKTRACE", "1")
         .args(arguments)
         .output()
         .unwrap()
@@ -19,6 +20,9 @@ fn check_config_takes_the_sample() {
         &format!("{SAMPLES}/in-cluster.yaml"),
     ]);
     assert!(output.status.success(), "{output:?}");
+    let stdout = String::from_utf8(output.stdout).unwrap();
+    assert_eq!(stdout, "configuration can be run: 2 endpoint(s)\n");
+    assert!(output.stderr.is_empty(), "{:?}", output.stderr);
 }
 
 #[test]
@@ -36,6 +40,8 @@ fn check_config_names_every_problem_and_fails() {
     for part in ["waitTimeout", "imagePullPolicy"] {
         assert!(stderr.contains(part), "{stderr}");
     }
+    assert!(stderr.starts_with("error: "), "{stderr}");
+    assert!(!stderr.to_lowercase().contains("backtrace"), "{stderr}");
 }
 
 #[test]

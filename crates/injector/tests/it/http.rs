@@ -3,6 +3,7 @@
 use axum::body::{Body, Bytes, to_bytes};
 use axum::http::{Method, Request, StatusCode, header};
 use injector::endpoint::{Webhook, router};
+use injector::intake::Intake;
 use injector::metrics::Metrics;
 use injector::server_ca::ServerCa;
 use prometheus_client::registry::Registry;
@@ -16,12 +17,13 @@ fn webhook(registry: &mut Registry) -> Webhook {
         settings: settings(),
         server_ca: ServerCa::known(CA.clone()),
         metrics: Metrics::register(registry),
+        intake: Intake::default(),
     }
 }
 
 async fn post(media_type: Option<&str>, body: impl Into<Body>) -> (StatusCode, Bytes) {
     let router = router(webhook(&mut Registry::default()));
-    let mut request = Request::builder().method(Method::POST).uri("/mutate");
+    let mut request = Request::builder().method(Method::POST).uri("/mutate/aws");
     if let Some(media_type) = media_type {
         request = request.header(header::CONTENT_TYPE, media_type);
     }
@@ -65,8 +67,8 @@ async fn adm_026_bad_request_for_what_is_no_review() {
 }
 
 #[tokio::test]
-async fn adm_027_body_of_eight_mebibytes_is_the_largest() {
-    let limit = 8 * 1024 * 1024;
+async fn adm_027_body_of_four_mebibytes_is_the_largest() {
+    let limit = 4 * 1024 * 1024;
     let mut body = bare();
     body.resize(limit, b' ');
     assert_eq!(
@@ -156,8 +158,10 @@ async fn adm_028_media_type_is_json_with_or_without_parameters() {
 #[tokio::test]
 async fn only_post_mutate_is_served() {
     for (method, path, expected) in [
-        (Method::GET, "/mutate", StatusCode::METHOD_NOT_ALLOWED),
+        (Method::GET, "/mutate/aws", StatusCode::METHOD_NOT_ALLOWED),
+        (Method::POST, "/mutate", StatusCode::NOT_FOUND),
         (Method::POST, "/mutate/", StatusCode::NOT_FOUND),
+        (Method::POST, "/mutate/aws/more", StatusCode::NOT_FOUND),
         (Method::POST, "/", StatusCode::NOT_FOUND),
     ] {
         let request = Request::builder()
@@ -173,6 +177,33 @@ async fn only_post_mutate_is_served() {
     }
 }
 
+/// The webhook configuration of an upgrade is there before the injector that knows the new endpoint.
+#[tokio::test]
+async fn an_endpoint_that_is_not_known_yet_is_a_refusal_and_not_a_pod_without_a_token() {
+    let mut pod = fixture("bare");
+    for labels in [
+        serde_json::json!({"tremolo.io/new-role": "true"}),
+        serde_json::json!({"tremolo.io/aws-role": "true", "tremolo.io/new-role": "true"}),
+    ] {
+        pod["metadata"]["labels"] = labels;
+        let body = serde_json::to_vec(&review(&pod)).unwrap();
+        let request = Request::post("/mutate/new").header(header::CONTENT_TYPE, "application/json");
+        let request = request.body(Body::from(body)).unwrap();
+        let router = router(webhook(&mut Registry::default()));
+        let response = router.oneshot(request).await.unwrap();
+        assert_eq!(response.status(), StatusCode::OK);
+        let body = to_bytes(response.into_body(), usize::MAX).await.unwrap();
+        let answer: Value = serde_json::from_slice(&body).unwrap();
+        assert_eq!(answer["response"]["allowed"], false);
+        let status = &answer["response"]["status"];
+        assert_eq!(status["code"], 503);
+        assert_eq!(
+            status["message"],
+            "pod apps/bare: this injector does not know endpoint new yet: try again in a few seconds"
+        );
+    }
+}
+
 #[tokio::test]
 async fn decisions_are_counted_by_endpoint_decision_and_reason() {
     let mut registry = Registry::default();
@@ -181,7 +212,7 @@ async fn decisions_are_counted_by_endpoint_decision_and_reason() {
     let denied = pod_with("/spec/hostNetwork", serde_json::json!(true));
     for pod in [fixture("two-endpoints"), unlabelled, denied] {
         let body = serde_json::to_vec(&review(&pod)).unwrap();
-        let request = Request::post("/mutate").header(header::CONTENT_TYPE, "application/json");
+        let request = Request::post("/mutate/aws").header(header::CONTENT_TYPE, "application/json");
         let request = request.body(Body::from(body)).unwrap();
         assert_eq!(
             router.clone().oneshot(request).await.unwrap().status(),

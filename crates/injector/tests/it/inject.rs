@@ -77,8 +77,20 @@ fn adm_008_a_second_pass_after_the_api_server_filled_in_defaults_changes_nothing
         ),
         (
             "/spec/initContainers/0/volumeMounts/-",
-            json!({"name": "api", "mountPath": "/var/run/x"}),
+            json!({"name": "kube-api-access-x", "readOnly": true,
+                "mountPath": "/var/run/secrets/kubernetes.io/serviceaccount"}),
         ),
+        ("/spec/initContainers/0/imagePullPolicy", json!("Always")),
+        (
+            "/spec/initContainers/0/resources",
+            json!({"requests": {"cpu": "10m"}}),
+        ),
+        (
+            "/spec/initContainers/0/securityContext/runAsUser",
+            json!(1_000_680_000),
+        ),
+        // Renewed between the passes.
+        ("/spec/initContainers/0/env/1/value", json!("another CA")),
         ("/spec/volumes/1/projected/defaultMode", json!(420)),
         ("/spec/containers/0/imagePullPolicy", json!("Always")),
     ] {
@@ -179,6 +191,21 @@ fn adm_017_what_would_shadow_the_role_is_warned_of() {
         json!({"tremolo.io/vault-role": "r"}),
     );
     assert!(ask(&vault).warnings().is_empty());
+}
+
+#[test]
+fn shared_processes_are_warned_of() {
+    let warned = |value: Value| {
+        let answered = ask(&pod_with("/spec/shareProcessNamespace", value));
+        assert_eq!(answered.outcome.decision, "inject");
+        let warnings = answered.warnings();
+        assert!(warnings.iter().all(|warning| warning.len() < 120));
+        let named = |warning: &&str| warning.contains("shareProcessNamespace");
+        warnings.into_iter().filter(named).count()
+    };
+    assert_eq!(warned(json!(true)), 1);
+    assert_eq!(warned(json!(false)), 0);
+    assert_eq!(warned(Value::Null), 0);
 }
 
 #[test]

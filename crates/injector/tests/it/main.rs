@@ -9,9 +9,11 @@
 )]
 
 mod binary;
+mod collide;
 mod config;
 mod http;
 mod inject;
+mod load;
 mod property;
 mod refuse;
 mod shape;

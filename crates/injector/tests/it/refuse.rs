@@ -12,7 +12,7 @@ use crate::support::{CA, SIDECAR, TOKENS, ask, fixture, inject, pod_with, review
 
 const KEY: &str = "tremolo.io/aws-role";
 
-fn name() -> PodName {
+pub(crate) fn name() -> PodName {
     PodName::new("apps", Some("bare"), None)
 }
 
@@ -20,7 +20,7 @@ fn name() -> PodName {
 fn refusal(ca: Option<&CaBundle>, pod: &Value) -> Refusal {
     let body = serde_json::to_vec(&review(pod)).unwrap();
     let review = parse_review(&body).unwrap();
-    match decide(&settings(), ca, &review.facts, &review.pod) {
+    match decide(&settings(), ca, "aws", &review.facts, &review.pod) {
         Decision::Deny { refusal, .. } => refusal,
         decision @ (Decision::Inject(_) | Decision::Skip(_)) => panic!("{decision:?}"),
     }
@@ -28,7 +28,7 @@ fn refusal(ca: Option<&CaBundle>, pod: &Value) -> Refusal {
 
 /// The pod is refused by this variant, and the response says so with these words.
 #[track_caller]
-fn refuses(pod: &Value, expected: &Refusal, words: &[&str]) {
+pub(crate) fn refuses(pod: &Value, expected: &Refusal, words: &[&str]) {
     assert_eq!(refusal(Some(&CA), pod), *expected);
     let answered = ask(pod);
     assert_eq!(answered.response["allowed"], false);
@@ -167,101 +167,6 @@ fn adm_015_windows_is_denied() {
 }
 
 #[test]
-fn adm_018_foreign_volume_of_our_name_is_denied() {
-    for (volume, value) in [
-        ("sts-tokens", json!({"name": "sts-tokens", "emptyDir": {}})),
-        (
-            "sts-tokens",
-            json!({"name": "sts-tokens", "hostPath": {"path": "/"}}),
-        ),
-        (
-            "sts-subject-tokens",
-            json!({"name": "sts-subject-tokens", "emptyDir": {"medium": "Memory"}}),
-        ),
-        (
-            "sts-subject-tokens",
-            json!({"name": "sts-subject-tokens", "projected": {"sources": [
-            {"serviceAccountToken": {"audience": "other", "path": "aws"}}]}}),
-        ),
-    ] {
-        let expected = Refusal::VolumeNameTaken {
-            pod: name(),
-            volume,
-        };
-        let pod = pod_with("/spec/volumes", json!([value]));
-        refuses(
-            &pod,
-            &expected,
-            &["pod apps/bare", volume, "rename or remove"],
-        );
-    }
-}
-
-#[test]
-fn adm_018_foreign_mount_at_under_or_above_our_path_is_denied() {
-    let under = format!("{TOKENS}/aws");
-    for mount in [
-        json!({"name": "v", "mountPath": TOKENS}),
-        json!({"name": "v", "mountPath": under}),
-        json!({"name": "v", "mountPath": "/var/run/secrets/"}),
-        json!({"name": "sts-tokens", "mountPath": TOKENS, "subPath": "aws"}),
-    ] {
-        let expected = Refusal::MountTaken {
-            pod: name(),
-            container: "app".to_owned(),
-            path: TOKENS,
-        };
-        let pod = pod_with("/spec/containers/0/volumeMounts", json!([mount]));
-        refuses(
-            &pod,
-            &expected,
-            &["pod apps/bare", "container app", TOKENS, "move that mount"],
-        );
-    }
-}
-
-#[test]
-fn adm_019_foreign_container_of_our_name_is_denied() {
-    let foreign = json!([{"name": SIDECAR, "image": "other:1"}]);
-    for pointer in ["/spec/initContainers", "/spec/containers"] {
-        let expected = Refusal::ContainerNameTaken {
-            pod: name(),
-            container: SIDECAR,
-        };
-        let pod = pod_with(pointer, foreign.clone());
-        refuses(
-            &pod,
-            &expected,
-            &["pod apps/bare", SIDECAR, "rename or remove"],
-        );
-    }
-}
-
-#[test]
-fn sidecar_made_for_other_endpoints_is_denied() {
-    let mut pod = inject(&fixture("bare"));
-    set(
-        &mut pod,
-        "/metadata/labels/tremolo.io~1vault-role",
-        json!("true"),
-    );
-    set(
-        &mut pod,
-        "/metadata/annotations/tremolo.io~1vault-role",
-        json!("r"),
-    );
-    let expected = Refusal::SidecarOutdated {
-        pod: name(),
-        container: SIDECAR,
-    };
-    refuses(
-        &pod,
-        &expected,
-        &["pod apps/bare", SIDECAR, "remove the container"],
-    );
-}
-
-#[test]
 fn two_endpoints_that_set_the_same_variable_are_denied() {
     let mut pod = fixture("bare");
     set(
@@ -364,6 +269,7 @@ fn codes_of_refusals_are_stable() {
             pod,
             container: SIDECAR,
         }),
+        code(&|pod, endpoint| Refusal::EndpointUnknown { pod, endpoint }),
         code(&|pod, key| Refusal::EnvironmentClash {
             pod,
             variable: key.clone(),
@@ -378,9 +284,19 @@ fn codes_of_refusals_are_stable() {
             path: TOKENS,
         }),
         code(&|pod, _| Refusal::ServerCaMissing { pod }),
+        code(&|pod, part| Refusal::SidecarChanged {
+            pod,
+            container: SIDECAR,
+            part,
+        }),
         code(&|pod, _| Refusal::SidecarOutdated {
             pod,
             container: SIDECAR,
+        }),
+        code(&|pod, container| Refusal::VolumeMounted {
+            pod,
+            container,
+            volume: "sts-tokens",
         }),
         code(&|pod, _| Refusal::VolumeNameTaken {
             pod,
@@ -388,7 +304,8 @@ fn codes_of_refusals_are_stable() {
         }),
         code(&|pod, key| Refusal::Windows { pod, key }),
     ];
-    let expected = "annotation_invalid annotation_missing container_name_taken environment_clash host_network \
-                    label_value mount_taken server_ca_missing sidecar_outdated volume_name_taken windows";
+    let expected = "annotation_invalid annotation_missing container_name_taken endpoint_unknown environment_clash \
+                    host_network label_value mount_taken server_ca_missing sidecar_changed sidecar_outdated \
+                    volume_mounted volume_name_taken windows";
     assert_eq!(codes.join(" "), expected);
 }

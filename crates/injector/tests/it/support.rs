@@ -126,7 +126,7 @@ impl Answered {
 
 #[track_caller]
 pub(crate) fn ask_review(ca: Option<&CaBundle>, review: &Value) -> Result<Answered, ReviewError> {
-    let admission = match admit(&settings(), ca, &serde_json::to_vec(review).unwrap()) {
+    let admission = match admit(&settings(), ca, "aws", &serde_json::to_vec(review).unwrap()) {
         Ok(admission) => admission,
         Err(injector::admit::AdmitError::Review(error)) => return Err(error),
         Err(error) => panic!("{error}"),

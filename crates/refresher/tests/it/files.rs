@@ -59,13 +59,10 @@ fn ref_001_a_killed_run_leaves_a_whole_token_and_the_next_one_tidies_up() {
 
 #[test]
 fn ref_010_a_full_volume_is_named_and_the_old_token_stays() {
-    let ended = once_on_tmpfs(
+    let Ended { code, log } = once_on_tmpfs(
         "mkdir aws && printf old > aws/token && { head -c 1M /dev/zero > fill; true; } 2>/dev/null",
         "cat aws/token >&2; ls -A aws >&2",
     );
-    let Some(Ended { code, log }) = ended else {
-        return;
-    };
     assert_eq!(code, Some(1), "{log}");
     assert!(
         log.contains("code=volume_full") && log.contains("tokens/aws/token"),
@@ -79,43 +76,45 @@ fn ref_010_a_full_volume_is_named_and_the_old_token_stays() {
 
 #[test]
 fn ref_010_a_read_only_volume_is_named() {
-    let ended = once_on_tmpfs("mount -o remount,ro .", "true");
-    let Some(Ended { code, log }) = ended else {
-        return;
-    };
+    let Ended { code, log } = once_on_tmpfs("mount -o remount,bind,ro .", "true");
     assert_eq!(code, Some(1), "{log}");
     assert!(log.contains("code=volume_read_only"), "{log}");
 }
 
 /// `once` with a token directory of 16 KiB, in a mount namespace of its own, which takes the mount with it.
-fn once_on_tmpfs(before: &str, after: &str) -> Option<Ended> {
-    if !is_root() {
-        return None;
-    }
+/// Who is not root makes it in a user namespace.
+fn once_on_tmpfs(before: &str, after: &str) -> Ended {
     let pod = Pod::new(&Sts::start(Answer::Token(900)));
     let script = format!(
         "mount -t tmpfs -o size=16k none \"$STS_TOKEN_DIR\" && cd \"$STS_TOKEN_DIR\" && {{ {before}; }} || exit 9
          {PROGRAM} once --timeout 50ms; status=$?; {after}; exit $status"
     );
-    let output = pod
-        .command("unshare", &["--mount", "sh", "-c", &script])
-        .output();
-    Some(Ended::from(output.unwrap()))
+    let mut arguments = vec!["--mount", "sh", "-c", &script];
+    if !is_root() {
+        arguments.splice(0..0, ["--user", "--map-root-user"]);
+    }
+    let output = pod.command("unshare", &arguments).output();
+    let ended = Ended::from(output.unwrap());
+    assert!(
+        ended.code != Some(9) && !ended.log.starts_with("unshare:"),
+        "this test mounts a file system, and cannot here: run it as root, or allow user namespaces: {}",
+        ended.log
+    );
+    ended
 }
 
 #[test]
 fn ref_010_somebody_elses_volume_is_named() {
-    if !is_root() {
-        return;
-    }
     let pod = Pod::new(&Sts::start(Answer::Token(900)));
     open_to_all(&pod);
-    let output = pod
-        .command(PROGRAM, &["once", "--timeout", "1ms"])
-        .uid(65532)
-        .output()
-        .unwrap();
-    let Ended { code, log } = Ended::from(output);
+    let mut command = pod.command(PROGRAM, &["once", "--timeout", "1ms"]);
+    if is_root() {
+        command.uid(65532);
+    } else {
+        // To the one who may not write, it is the same whose volume it is.
+        fs::set_permissions(pod.path("tokens"), fs::Permissions::from_mode(0o555)).unwrap();
+    }
+    let Ended { code, log } = Ended::from(command.output().unwrap());
     assert_eq!(code, Some(1), "{log}");
     assert!(log.contains("code=volume_denied"), "{log}");
 }

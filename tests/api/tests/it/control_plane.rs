@@ -108,6 +108,28 @@ impl ControlPlane {
         path: &str,
         body: Option<&Value>,
     ) -> (u16, Value) {
+        let kind = if method == "PATCH" {
+            "application/merge-patch+json"
+        } else {
+            "application/json"
+        };
+        self.send(method, path, kind, body).await
+    }
+
+    /// Server-side apply, forced, as helm 4 does it.
+    pub(crate) async fn apply(&self, path: &str, manager: &str, object: &Value) -> (u16, Value) {
+        let path = format!("{path}?fieldManager={manager}&force=true");
+        let kind = "application/apply-patch+yaml";
+        self.send("PATCH", &path, kind, Some(object)).await
+    }
+
+    async fn send(
+        &self,
+        method: &str,
+        path: &str,
+        kind: &str,
+        body: Option<&Value>,
+    ) -> (u16, Value) {
         let Some(client) = self.client() else {
             return (0, Value::Null);
         };
@@ -115,12 +137,6 @@ impl ControlPlane {
             .request(method.parse().unwrap(), format!("{}{path}", self.url))
             .bearer_auth(&self.token);
         if let Some(body) = body {
-            let patch = method == "PATCH";
-            let kind = if patch {
-                "application/merge-patch+json"
-            } else {
-                "application/json"
-            };
             request = request.header("content-type", kind).body(body.to_string());
         }
         let Ok(response) = request.send().await else {

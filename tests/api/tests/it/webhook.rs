@@ -110,24 +110,29 @@ fn slices(install: &Install) -> String {
 async fn create_configuration(install: &Install, restricted: &str) {
     let configuration = json!({
         "metadata": {"name": install.namespace},
-        "webhooks": [{
-            "name": "aws.injector.kube-sts.tremolo.io",
-            "clientConfig": {"service": {"name": "injector", "namespace": install.namespace, "path": "/mutate", "port": 443}},
-            "admissionReviewVersions": ["v1"],
-            "rules": [{"operations": ["CREATE"], "apiGroups": [""], "apiVersions": ["v1"], "resources": ["pods"], "scope": "Namespaced"}],
-            "objectSelector": {"matchExpressions": [{"key": "tremolo.io/aws-role", "operator": "Exists"}]},
-            "namespaceSelector": {"matchExpressions": [
-                {"key": "kubernetes.io/metadata.name", "operator": "In", "values": [install.apps, restricted]},
-            ]},
-            "matchConditions": [{
-                "name": "not-a-mirror-pod",
-                "expression": "!has(object.metadata.annotations) || !(\"kubernetes.io/config.mirror\" in object.metadata.annotations)",
-            }],
-            "matchPolicy": "Equivalent", "failurePolicy": "Fail", "reinvocationPolicy": "IfNeeded", "sideEffects": "None",
-            "timeoutSeconds": 5,
-        }],
+        "webhooks": [entry(install, restricted, "aws")],
     });
     drop(install.plane.create(CONFIGURATIONS, configuration).await);
+}
+
+fn entry(install: &Install, restricted: &str, endpoint: &str) -> Value {
+    let path = format!("/mutate/{endpoint}");
+    json!({
+        "name": format!("{endpoint}.injector.kube-sts.tremolo.io"),
+        "clientConfig": {"service": {"name": "injector", "namespace": install.namespace, "path": path, "port": 443}},
+        "admissionReviewVersions": ["v1"],
+        "rules": [{"operations": ["CREATE"], "apiGroups": [""], "apiVersions": ["v1"], "resources": ["pods"], "scope": "Namespaced"}],
+        "objectSelector": {"matchExpressions": [{"key": format!("tremolo.io/{endpoint}-role"), "operator": "Exists"}]},
+        "namespaceSelector": {"matchExpressions": [
+            {"key": "kubernetes.io/metadata.name", "operator": "In", "values": [install.apps, restricted]},
+        ]},
+        "matchConditions": [{
+            "name": "not-a-mirror-pod",
+            "expression": "!has(object.metadata.annotations) || !(\"kubernetes.io/config.mirror\" in object.metadata.annotations)",
+        }],
+        "matchPolicy": "Equivalent", "failurePolicy": "Fail", "reinvocationPolicy": "IfNeeded", "sideEffects": "None",
+        "timeoutSeconds": 5,
+    })
 }
 
 /// The smallest pod that asks for a token.
@@ -204,6 +209,78 @@ async fn a_cleared_ca_bundle_is_written_again() {
         "and nothing else is changed"
     );
     webhook.is_called().await;
+}
+
+/// `helm upgrade` with one endpoint fewer: an entry that we have written to is still its maker's to remove.
+#[tokio::test]
+async fn an_entry_whose_bundle_is_ours_can_be_removed_by_its_maker() {
+    let install = Install::new().await;
+    let plane = install.plane;
+    let listen = address();
+    create_service(&install, listen).await;
+    let path = format!("{CONFIGURATIONS}/{}", install.namespace);
+    let apply = async |endpoints: &[&str]| {
+        let entry = |endpoint: &&str| entry(&install, "nowhere", endpoint);
+        let entries: Vec<Value> = endpoints.iter().map(entry).collect();
+        let object = json!({
+            "apiVersion": "admissionregistration.k8s.io/v1",
+            "kind": "MutatingWebhookConfiguration",
+            "metadata": {"name": install.namespace},
+            "webhooks": entries,
+        });
+        let (status, answer) = plane.apply(&path, "helm", &object).await;
+        assert!(matches!(status, 200 | 201), "{status} {answer}");
+        answer["webhooks"].clone()
+    };
+    let filled = async |count: usize| {
+        eventually("every entry has a bundle", async || {
+            let webhooks = plane.get(&path).await["webhooks"].clone();
+            let bundle = |entry: &Value| entry["clientConfig"]["caBundle"].is_string();
+            let entries = webhooks.as_array().unwrap();
+            (entries.len() == count && entries.iter().all(bundle)).then_some(webhooks)
+        })
+        .await
+    };
+    drop(apply(&["old", "aws"]).await);
+    let _server = Process::server(&install);
+    let mut injector = Process::injector(&install, listen);
+    let both = filled(2).await;
+    // Not the last one, so that the one that stays moves to another place.
+    let left = apply(&["aws"]).await;
+    assert_eq!(left, json!([both[1]]), "the bundle stays");
+    drop(apply(&["new", "aws"]).await);
+    let again = filled(2).await;
+    assert_eq!(
+        again[0]["clientConfig"]["caBundle"],
+        both[1]["clientConfig"]["caBundle"]
+    );
+    injector.becomes_ready().await;
+}
+
+/// An API server that asks for an endpoint of a newer configuration than the injector's does not get a pod without a token.
+#[tokio::test]
+async fn a_pod_of_an_endpoint_that_the_injector_does_not_know_yet_is_refused() {
+    let webhook = Webhook::start().await;
+    let plane = webhook.install.plane;
+    let mut object = plane.get(&webhook.configuration()).await;
+    let entries = object["webhooks"].as_array_mut().unwrap();
+    entries.push(entry(&webhook.install, &webhook.restricted, "new"));
+    drop(
+        plane
+            .ok("PUT", &webhook.configuration(), Some(&object))
+            .await,
+    );
+    let mut pod = labelled("new");
+    pod["metadata"]["labels"] = json!({"tremolo.io/new-role": "true"});
+    eventually("the new endpoint is asked for", async || {
+        let (status, answer) = webhook.dry_run(&pod).await;
+        let message = answer["message"].as_str().unwrap_or_default();
+        let words = "does not know endpoint new yet: try again in a few seconds";
+        // Until the entry has its bundle the API server cannot call at all, which is a refusal too.
+        assert!(status == 201 || status >= 500, "{status} {answer}");
+        (status == 503 && message.contains(words)).then_some(())
+    })
+    .await;
 }
 
 /// A second replica has the same certificate authority, and is as good as the first.

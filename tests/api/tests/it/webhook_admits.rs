@@ -304,18 +304,14 @@ async fn every_shape_of_pod_is_valid_after_it_was_changed() {
             &answer["spec"]["containers"],
             &answer["spec"]["initContainers"],
         ];
-        for container in lists
-            .into_iter()
-            .flat_map(|list| list.as_array().unwrap())
-            .skip(1)
-        {
-            if container["name"] != "kube-sts-refresher" {
-                assert_eq!(
-                    named(&container["env"], "AWS_WEB_IDENTITY_TOKEN_FILE")["value"],
-                    TOKEN,
-                    "{name}"
-                );
-            }
+        let all = lists.into_iter().flat_map(|list| list.as_array().unwrap());
+        let served: Vec<&Value> = all
+            .filter(|container| container["name"] != "kube-sts-refresher")
+            .collect();
+        assert!(!served.is_empty(), "{name}: {answer}");
+        for container in served {
+            let file = &named(&container["env"], "AWS_WEB_IDENTITY_TOKEN_FILE")["value"];
+            assert_eq!(file, TOKEN, "{name}: {}", container["name"]);
         }
     }
 }
