@@ -14,7 +14,7 @@ use crate::workspace::Workspace;
 const EDGES: [(&str, &[&str]); 11] = [
     ("api-tests", &[]),
     ("e2e-tests", &[]),
-    ("injector", &["sts-config", "sts-core", "svc-runtime"]),
+    ("injector", &["sts-config", "svc-runtime"]),
     ("refresher", &["sts-api"]),
     ("sts-api", &[]),
     ("sts-config", &["sts-core"]),

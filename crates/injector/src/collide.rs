@@ -204,7 +204,7 @@ fn mounts(name: &PodName, container: &ContainerView<'_>) -> Result<(), Refusal> 
         .volume_mounts
         .iter()
         .flatten()
-        .any(|mount| !is_own_mount(mount) && overlaps(mount.mount_path.as_str()));
+        .any(|mount| !is_own_mount(mount) && overlap(mount.mount_path.as_str(), TOKENS_PATH));
     if !foreign {
         return Ok(());
     }
@@ -215,11 +215,10 @@ fn mounts(name: &PodName, container: &ContainerView<'_>) -> Result<(), Refusal> 
     })
 }
 
-/// Whether `path` is our mount's, above it or under it, however it is spelt.
-fn overlaps(path: &str) -> bool {
-    let theirs = segments(path);
-    let ours = segments(TOKENS_PATH);
-    theirs.iter().zip(&ours).all(|(their, our)| their == our)
+/// Whether one path is the other, above it or under it, however they are spelt.
+pub(crate) fn overlap(one: &str, other: &str) -> bool {
+    let (one, other) = (segments(one), segments(other));
+    one.iter().zip(&other).all(|(left, right)| left == right)
 }
 
 fn segments(path: &str) -> Vec<&str> {
@@ -252,7 +251,7 @@ mod tests {
             "/var/run/secrets/sts.tremolo.io/tokens/aws",
             "/tmp/../var/run/secrets/sts.tremolo.io/tokens",
         ] {
-            assert!(overlaps(path), "{path}");
+            assert!(overlap(path, TOKENS_PATH), "{path}");
         }
         for path in [
             "/var/run/secrets/kubernetes.io/serviceaccount",
@@ -261,7 +260,7 @@ mod tests {
             "/var/lib",
             "/run",
         ] {
-            assert!(!overlaps(path), "{path}");
+            assert!(!overlap(path, TOKENS_PATH), "{path}");
         }
     }
 }

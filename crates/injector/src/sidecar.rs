@@ -7,6 +7,7 @@
 
 use serde_json::{Map, Value, json};
 
+use crate::collide::overlap;
 use crate::decide::{Plan, SidecarUser};
 use crate::settings::{EndpointSettings, SidecarSettings};
 
@@ -89,7 +90,10 @@ fn forgive(found: &mut Map<String, Value>, expected: &Map<String, Value>) {
         found.remove("terminationMessagePath");
     }
     if let Some(mounts) = found.get_mut("volumeMounts").and_then(Value::as_array_mut) {
-        mounts.retain(|mount| mount["mountPath"] != API_TOKEN_PATH);
+        mounts.retain(|mount| !is_harmless_mount(mount));
+    }
+    if let Some(variables) = found.get_mut("env").and_then(Value::as_array_mut) {
+        variables.retain(|variable| !is_harmless_variable(variable));
     }
     let context = found.get_mut("securityContext").and_then(fields);
     if let Some(context) = context {
@@ -101,6 +105,23 @@ fn forgive(found: &mut Map<String, Value>, expected: &Map<String, Value>) {
             }
         }
     }
+}
+
+/// Webhooks that add a variable to every container add it to ours too. The refresher reads none but its own, and no proxy's.
+fn is_harmless_variable(variable: &Value) -> bool {
+    variable["name"]
+        .as_str()
+        .is_some_and(|name| !name.starts_with("STS_"))
+}
+
+/// The same of volumes, the API server's own among them: harmless where they hide neither our files nor our program.
+fn is_harmless_mount(mount: &Value) -> bool {
+    let is_ours = mount["name"] == TOKENS_VOLUME || mount["name"] == SUBJECT_VOLUME;
+    let path = mount["mountPath"].as_str().unwrap_or("/");
+    !is_ours
+        && [TOKENS_PATH, SUBJECT_PATH, PROGRAM]
+            .iter()
+            .all(|needed| !overlap(path, needed))
 }
 
 fn of_name<'v>(list: &'v Value, name: &str) -> Option<&'v Value> {
@@ -126,7 +147,7 @@ fn render(settings: &SidecarSettings, endpoints: &str, ca: &str, user: SidecarUs
             {"name": CA_ENV, "value": ca},
             {"name": "STS_WAIT_TIMEOUT", "value": wait_timeout},
         ],
-        "lifecycle": {"postStart": {"exec": {"command": ["/refresher", "wait"]}}},
+        "lifecycle": {"postStart": {"exec": {"command": [PROGRAM, "wait"]}}},
         "volumeMounts": [
             {"name": TOKENS_VOLUME, "mountPath": TOKENS_PATH},
             {"name": SUBJECT_VOLUME, "mountPath": SUBJECT_PATH, "readOnly": true},
@@ -177,7 +198,7 @@ fn fields(value: &mut Value) -> Option<&mut Map<String, Value>> {
 
 /// Fields that others may set as they like.
 const NOT_COMPARED: [&str; 3] = ["imagePullPolicy", "resizePolicy", "resources"];
-/// Where the ServiceAccount admission plugin mounts a token for the API server into every container.
-const API_TOKEN_PATH: &str = "/var/run/secrets/kubernetes.io/serviceaccount";
+/// The sidecar's program, in its image.
+const PROGRAM: &str = "/refresher";
 /// `USER` of the refresher's image.
 const IMAGE_USER: i64 = 65532;

@@ -9,7 +9,7 @@ use crate::server::{ServingTls, parse_address, parse_object_name};
 /// How `injector` serves, and what it injects.
 #[derive(Debug)]
 pub struct InjectorConfig {
-    /// `/mutate`, HTTPS.
+    /// `/mutate/<endpoint>`, HTTPS.
     pub listen: SocketAddr,
     /// `/livez`, `/readyz`, `/metrics`, plain HTTP.
     pub admin_listen: SocketAddr,

@@ -109,7 +109,7 @@ fn changes() -> Vec<(&'static str, Value, &'static str)> {
         ("/args", json!(["once"]), "args"),
         (
             "/env/-",
-            json!({"name": "HTTPS_PROXY", "value": "http://evil"}),
+            json!({"name": "STS_CA_FILE", "value": "/evil"}),
             "env",
         ),
         ("/env/2/value", json!("0s"), "env"),
@@ -130,7 +130,7 @@ fn changes() -> Vec<(&'static str, Value, &'static str)> {
         ),
         (
             "/volumeMounts/-",
-            json!({"name": "data", "mountPath": "/tmp"}),
+            json!({"name": "data", "mountPath": "/refresher"}),
             "volumeMounts",
         ),
         (

@@ -80,6 +80,15 @@ fn adm_008_a_second_pass_after_the_api_server_filled_in_defaults_changes_nothing
             json!({"name": "kube-api-access-x", "readOnly": true,
                 "mountPath": "/var/run/secrets/kubernetes.io/serviceaccount"}),
         ),
+        // Another webhook's, which it adds to every container.
+        (
+            "/spec/initContainers/0/volumeMounts/-",
+            json!({"name": "agent", "mountPath": "/var/run/agent"}),
+        ),
+        (
+            "/spec/initContainers/0/env/-",
+            json!({"name": "AGENT_HOST", "value": "10.0.0.1"}),
+        ),
         ("/spec/initContainers/0/imagePullPolicy", json!("Always")),
         (
             "/spec/initContainers/0/resources",
