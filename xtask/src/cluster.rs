@@ -24,7 +24,7 @@ use crate::workspace::Workspace;
 pub(crate) use exec::NodeDaemon;
 use layout::Layout;
 pub(crate) use lifecycle::UpOptions;
-pub(crate) use pki::LeafFiles;
+pub(crate) use pki::{LeafFiles, create_authority, issue_leaf};
 use process::NodeProcess;
 
 /// A cluster that may or may not be up.
@@ -69,7 +69,7 @@ impl<'w> Cluster<'w> {
         dns_names: &[&str],
         addresses: &[IpAddr],
     ) -> Result<LeafFiles> {
-        pki::issue_leaf(&self.layout.pki(), name, dns_names, addresses)
+        issue_leaf(&self.layout.pki(), name, dns_names, addresses)
     }
 
     /// For a person to read.

@@ -8,6 +8,7 @@ use anyhow::{Context, Result};
 
 use crate::cluster::{Cluster, ClusterName, UpOptions, node};
 use crate::image::{self, Image, Profile};
+use crate::stage::{self, GivenOptions};
 use crate::suite::TestOptions;
 use crate::workspace::Workspace;
 use crate::{demo, doctor, packages, python, suite, tidy, tools};
@@ -15,7 +16,7 @@ use crate::{demo, doctor, packages, python, suite, tidy, tools};
 #[derive(Debug, clap::Subcommand)]
 pub(crate) enum Command {
     /// The main job, told step by step: a labelled pod on a real cluster gets credentials
-    Demo,
+    Demo(DemoOptions),
     /// Format, lints, unit tests, tests against a real API server, end-to-end tests
     Test(TestOptions),
     /// What neither the compiler nor clippy sees
@@ -40,6 +41,40 @@ pub(crate) enum Command {
         #[command(subcommand)]
         command: ClusterCommand,
     },
+}
+
+#[derive(Debug, clap::Args)]
+pub(crate) struct DemoOptions {
+    /// Play in a cluster that is there, not on a node made for it: a context of kubectl
+    #[arg(long, value_name = "NAME")]
+    context: Option<String>,
+    /// Where the context is [default: ~/.kube/config]
+    #[arg(long, env = "KUBECONFIG", value_name = "FILE")]
+    kubeconfig: Option<PathBuf>,
+    /// How images come to that cluster's nodes: called with each image's tar, as in 'kind load image-archive'
+    #[arg(long, requires = "context", value_name = "COMMAND")]
+    load: Option<String>,
+    /// Remove the demo from that cluster
+    #[arg(long, requires = "context")]
+    down: bool,
+}
+
+impl DemoOptions {
+    fn run(self, workspace: &Workspace) -> Result<()> {
+        let Some(context) = self.context else {
+            equip(workspace)?;
+            return demo::run(workspace, &Cluster::open(workspace, "default".parse()?));
+        };
+        let options = GivenOptions {
+            context,
+            kubeconfig: self.kubeconfig.filter(|file| !file.as_os_str().is_empty()),
+            load: self.load,
+        };
+        if self.down {
+            return stage::take_down(workspace, &options);
+        }
+        demo::run_given(workspace, &options)
+    }
 }
 
 #[derive(Debug, clap::Subcommand)]
@@ -90,10 +125,7 @@ pub(crate) enum ClusterCommand {
 impl Command {
     pub(crate) fn run(self, workspace: &Workspace) -> Result<ExitCode> {
         match self {
-            Self::Demo => {
-                equip(workspace)?;
-                demo::run(workspace, &Cluster::open(workspace, "default".parse()?))?;
-            }
+            Self::Demo(options) => options.run(workspace)?,
             Self::Test(options) => {
                 equip(workspace)?;
                 suite::run(workspace, &options)?;

@@ -5,12 +5,14 @@ use std::time::Duration;
 use anyhow::{Context, Result};
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use crate::cluster::Cluster;
 use crate::poll;
 use crate::progress::Stopwatch;
-use crate::stage::{APP_SUBJECT, BUCKET, CHART, NAMESPACE, RELEASE, Stage};
+use crate::stage::{
+    APP_SUBJECT, BUCKET, CHART, Given, GivenOptions, NAMESPACE, Place, RELEASE, Stage,
+};
 use crate::workspace::Workspace;
 
 /// The example, as a user would apply it.
@@ -20,91 +22,86 @@ const APP_NAMESPACE: &str = "myns";
 const APP: &str = "deployment/aws-test";
 const CONTAINER: &str = "aws-cli";
 
-/// Sets the stage, applies the example and shows what happens to it.
+/// On the node that we make.
 pub(crate) fn run(workspace: &Workspace, cluster: &Cluster<'_>) -> Result<()> {
     let watch = Stopwatch::start();
-    let stage = Stage::set_up(workspace, cluster)?;
+    tell(&Stage::set_up(workspace, cluster)?, watch)
+}
+
+/// In a cluster that somebody has.
+pub(crate) fn run_given(workspace: &Workspace, options: &GivenOptions) -> Result<()> {
+    let watch = Stopwatch::start();
+    tell(&Given::set_up(workspace, options)?, watch)
+}
+
+/// Applies the example and shows what happens to it.
+fn tell(place: &dyn Place, watch: Stopwatch) -> Result<()> {
     headline(
         "1. The chart is installed, and the issuer's documents are where the issuer's URL leads",
     );
     println!(
         "   helm upgrade --install {RELEASE} {CHART} -n {NAMESPACE} -f charts/kube-sts/ci/openunison.yaml"
     );
-    apply_example(&stage)?;
-    show_injection(&stage)?;
-    show_token(&stage)?;
-    show_identity(&stage)?;
-    show_object(&stage)?;
+    apply_example(place)?;
+    show_injection(place)?;
+    show_token(place)?;
+    show_identity(place)?;
+    show_object(place)?;
     headline("Done");
     println!(
         "   It took {:.0} s. The cluster stays up. To look around:\n",
         watch.seconds()
     );
-    println!("     cargo xtask cluster kubectl -n {APP_NAMESPACE} describe pod -l app=aws-test");
+    let kubectl = place.kubectl_by_hand();
+    println!("     {kubectl} -n {APP_NAMESPACE} describe pod -l app=aws-test");
+    println!("     {kubectl} -n {NAMESPACE} logs deployment/{RELEASE}-server | grep audit");
     println!(
-        "     cargo xtask cluster kubectl -n {NAMESPACE} logs deployment/{RELEASE}-server | grep audit"
+        "     {kubectl} -n {APP_NAMESPACE} exec {APP} -c {CONTAINER} -- aws s3 ls s3://{BUCKET}"
     );
-    println!(
-        "     cargo xtask cluster kubectl -n {APP_NAMESPACE} exec {APP} -c {CONTAINER} -- aws s3 ls s3://{BUCKET}"
-    );
-    println!(
-        "\n   kubeconfig, to be used in the node's network (nsenter): {}",
-        cluster.kubeconfig().display()
-    );
-    println!("   To end it: cargo xtask cluster down");
+    println!("\n{}", place.farewell());
     Ok(())
 }
 
-/// Applies the example, with the image that is here and the authority that the stage's servers are known by.
-fn apply_example(stage: &Stage<'_, '_>) -> Result<()> {
+/// Applies the example, with the image that is here and the authority that the outside world's servers are known by.
+fn apply_example(place: &dyn Place) -> Result<()> {
     headline("2. A Deployment with one label and one annotation");
-    let manifest = std::fs::read_to_string(stage.workspace.root.join(EXAMPLE))?;
-    for line in manifest.lines().filter(|line| line.contains("tremolo.io/")) {
+    let example = std::fs::read_to_string(place.workspace().root.join(EXAMPLE))?;
+    for line in example.lines().filter(|line| line.contains("tremolo.io/")) {
         println!("   {}", line.trim());
     }
-    let applied = stage.cluster.root().join("example.yaml");
-    std::fs::write(
-        &applied,
-        manifest.replace("public.ecr.aws/aws-cli/aws-cli", &stage.awscli.reference),
-    )?;
-    let certificate = format!("--from-file=ca.crt={}", stage.ca().display());
-    let cluster = stage.cluster;
-    if cluster
-        .kubectl(&["get", "namespace", APP_NAMESPACE])
-        .is_err()
-    {
-        cluster.kubectl(&["create", "namespace", APP_NAMESPACE])?;
+    let adapted = place.adapt(&example)?;
+    if adapted != example {
+        println!("   (and hostAliases, for this demo alone: AWS's names lead to MinIO)");
     }
-    if cluster
-        .kubectl(&["-n", APP_NAMESPACE, "get", "configmap", "aws-ca"])
-        .is_err()
-    {
-        cluster.kubectl(&[
-            "-n",
-            APP_NAMESPACE,
-            "create",
-            "configmap",
-            "aws-ca",
-            &certificate,
-        ])?;
+    let authority = json!({
+        "apiVersion": "v1",
+        "kind": "ConfigMap",
+        "metadata": {"name": "aws-ca", "namespace": APP_NAMESPACE},
+        "data": {"ca.crt": std::fs::read_to_string(place.ca())?},
+    });
+    let adapted = adapted.replace("public.ecr.aws/aws-cli/aws-cli", &place.awscli().reference);
+    let applied = place.folder().join("example.yaml");
+    std::fs::write(&applied, format!("{authority}\n---\n{adapted}"))?;
+    if place.kubectl(&["get", "namespace", APP_NAMESPACE]).is_err() {
+        place.kubectl(&["create", "namespace", APP_NAMESPACE])?;
     }
-    cluster.kubectl(&["apply", "-f", &applied.to_string_lossy()])?;
+    place.kubectl(&["apply", "-f", &applied.to_string_lossy()])?;
     let watch = Stopwatch::start();
-    cluster.kubectl(&[
+    place.kubectl(&[
         "-n",
         APP_NAMESPACE,
         "rollout",
         "status",
         APP,
-        "--timeout=60s",
+        "--timeout=120s",
     ])?;
     println!("   ready after {:.1} s", watch.seconds());
     Ok(())
 }
 
-fn show_injection(stage: &Stage<'_, '_>) -> Result<()> {
+fn show_injection(place: &dyn Place) -> Result<()> {
     headline("3. What the webhook added to its pod");
-    let pods = stage.cluster.kubectl(&[
+    let pods = place.kubectl(&[
         "-n",
         APP_NAMESPACE,
         "get",
@@ -134,7 +131,9 @@ fn show_injection(stage: &Stage<'_, '_>) -> Result<()> {
         .flatten()
     {
         if text(volume, "/name").starts_with("sts-") {
-            let audience = volume.pointer("/projected/sources/0/serviceAccountToken/audience");
+            let audience = volume
+                .pointer("/projected/sources/0/serviceAccountToken/audience")
+                .and_then(Value::as_str);
             let what = audience.map_or_else(
                 || "in memory, shared".to_owned(),
                 |audience| format!("the pod's token for {audience}, in the sidecar alone"),
@@ -162,9 +161,9 @@ fn show_injection(stage: &Stage<'_, '_>) -> Result<()> {
     Ok(())
 }
 
-fn show_token(stage: &Stage<'_, '_>) -> Result<()> {
+fn show_token(place: &dyn Place) -> Result<()> {
     headline("4. The token that the sidecar got for it (claims, decoded)");
-    let token = in_pod(stage, "cat $AWS_WEB_IDENTITY_TOKEN_FILE")?;
+    let token = in_pod(place, "cat $AWS_WEB_IDENTITY_TOKEN_FILE")?;
     let payload = token.split('.').nth(1).context("a JWT has three parts")?;
     let claims: Value = serde_json::from_slice(&URL_SAFE_NO_PAD.decode(payload)?)?;
     for line in serde_json::to_string_pretty(&claims)?.lines() {
@@ -173,7 +172,7 @@ fn show_token(stage: &Stage<'_, '_>) -> Result<()> {
     Ok(())
 }
 
-fn show_identity(stage: &Stage<'_, '_>) -> Result<()> {
+fn show_identity(place: &dyn Place) -> Result<()> {
     headline(
         "5. Whom AWS's stand-in takes us for: `aws sts assume-role-with-web-identity` in the pod",
     );
@@ -182,9 +181,9 @@ fn show_identity(stage: &Stage<'_, '_>) -> Result<()> {
                    --query '[SubjectFromWebIdentityToken,Credentials.Expiration]' --output text";
     // MinIO may have begun to look at the issuer only now.
     let answer = poll::until("the credentials", Duration::from_secs(30), || {
-        Ok(in_pod(stage, command).ok())
+        Ok(in_pod(place, command).ok())
     })
-    .or_else(|_| in_pod(stage, command))?;
+    .or_else(|_| in_pod(place, command))?;
     let (subject, expires) = answer.trim().split_once('\t').context("two values")?;
     anyhow::ensure!(
         subject == APP_SUBJECT,
@@ -194,21 +193,21 @@ fn show_identity(stage: &Stage<'_, '_>) -> Result<()> {
     Ok(())
 }
 
-fn show_object(stage: &Stage<'_, '_>) -> Result<()> {
+fn show_object(place: &dyn Place) -> Result<()> {
     headline("6. An S3 object, written and read with those credentials by the AWS CLI in the pod");
     let script = format!(
         "aws s3 ls s3://{BUCKET} >/dev/null 2>&1 || aws s3 mb s3://{BUCKET}; \
          echo \"written by $(cat /etc/hostname)\" | aws s3 cp - s3://{BUCKET}/hello && aws s3 cp s3://{BUCKET}/hello -"
     );
-    for line in in_pod(stage, &script)?.lines() {
+    for line in in_pod(place, &script)?.lines() {
         println!("   {line}");
     }
     Ok(())
 }
 
 /// Runs a shell line in the application's container.
-fn in_pod(stage: &Stage<'_, '_>, line: &str) -> Result<String> {
-    stage.cluster.kubectl(&[
+fn in_pod(place: &dyn Place, line: &str) -> Result<String> {
+    place.kubectl(&[
         "-n",
         APP_NAMESPACE,
         "exec",

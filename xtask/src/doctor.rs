@@ -6,6 +6,7 @@ use std::process::Command;
 
 use anyhow::{Result, bail};
 
+use crate::packages;
 use crate::progress::output_of;
 
 /// Fails with the list of everything that is missing. Everything else in this crate relies on it having passed.
@@ -19,6 +20,23 @@ pub(crate) fn examine() -> Result<()> {
         cargo(),
         go(),
     ];
+    fail_if_any("this machine cannot run the test cluster yet", checks)
+}
+
+/// The same for what only builds: programs and images for a cluster elsewhere. Nothing is installed, so what is missing is said too.
+pub(crate) fn examine_builder() -> Result<()> {
+    let missing = packages::missing_for_images();
+    let packages = (!missing.is_empty()).then(|| {
+        format!(
+            "without packages of Debian: apt-get install --no-install-recommends {}",
+            missing.join(" ")
+        )
+    });
+    let checks = [platform(), packages, c_compiler(), cargo(), go()];
+    fail_if_any("this machine cannot build the images yet", checks)
+}
+
+fn fail_if_any<const N: usize>(what: &str, checks: [Option<String>; N]) -> Result<()> {
     let complaints: Vec<String> = checks
         .into_iter()
         .flatten()
@@ -27,10 +45,7 @@ pub(crate) fn examine() -> Result<()> {
     if complaints.is_empty() {
         return Ok(());
     }
-    bail!(
-        "this machine cannot run the test cluster yet:\n{}",
-        complaints.join("\n")
-    )
+    bail!("{what}:\n{}", complaints.join("\n"))
 }
 
 fn platform() -> Option<String> {

@@ -2,6 +2,7 @@
 
 mod awscli;
 mod layer;
+mod libraries;
 mod oci;
 mod recipes;
 
@@ -17,7 +18,7 @@ use layer::Layer;
 use oci::{Settings, render_image};
 #[cfg(test)]
 pub(crate) use recipes::COREDNS;
-pub(crate) use recipes::{PAUSE, Profile, busybox, coredns, ours, pause};
+pub(crate) use recipes::{PAUSE, Profile, busybox, coredns, ours, pause, relying_party};
 
 /// An image as a tar on disk. Its path changes with its content.
 #[derive(Debug, Clone)]

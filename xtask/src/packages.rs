@@ -40,6 +40,15 @@ fn apt_get() -> Command {
     command
 }
 
+/// What images are made with and from; all they need of Debian.
+pub(crate) fn missing_for_images() -> Vec<&'static str> {
+    let missing = missing();
+    FOR_IMAGES
+        .into_iter()
+        .filter(|package| missing.contains(package))
+        .collect()
+}
+
 fn missing() -> Vec<&'static str> {
     // It fails when it does not know one of them, and lists the others all the same.
     let listed = Command::new("dpkg-query")
@@ -87,6 +96,14 @@ const PACKAGES: [&str; 18] = [
     "python3",
     "python3-venv",
     "runc",
+];
+
+const FOR_IMAGES: [&str; 5] = [
+    "busybox-static",
+    "gcc",
+    "libc6-dev",
+    "python3",
+    "python3-venv",
 ];
 
 #[cfg(test)]

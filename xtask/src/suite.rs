@@ -80,16 +80,6 @@ fn run_unit(workspace: &Workspace, options: &TestOptions, counts: &mut Counts) -
     if options.filter.is_none() {
         tidy::run(workspace)?;
         cargo(workspace, "format", &["fmt", "--all", "--check"])?;
-        cargo(
-            workspace,
-            "format of tests/verifiers",
-            &[
-                "fmt",
-                "--manifest-path",
-                "tests/verifiers/Cargo.toml",
-                "--check",
-            ],
-        )?;
         let clippy = [
             "clippy",
             "--locked",
@@ -100,6 +90,7 @@ fn run_unit(workspace: &Workspace, options: &TestOptions, counts: &mut Counts) -
             "warnings",
         ];
         cargo(workspace, "lints", &clippy)?;
+        lint_verifiers(workspace)?;
         deny::run(workspace)?;
         document(workspace)?;
     }
@@ -110,6 +101,24 @@ fn run_unit(workspace: &Workspace, options: &TestOptions, counts: &mut Counts) -
     command.args(["--exclude", "api-tests", "--exclude", "e2e-tests"]);
     command.args(&options.filter);
     run_tests("unit tests", &mut command, counts)
+}
+
+/// `tests/verifiers` is a workspace of its own, so that its dependencies are not mixed with ours.
+fn lint_verifiers(workspace: &Workspace) -> Result<()> {
+    let target = workspace.cache.root().join("verifiers-target");
+    let target = target.to_string_lossy();
+    let manifest = ["--manifest-path", "tests/verifiers/Cargo.toml"];
+    cargo(
+        workspace,
+        "format of tests/verifiers",
+        &[&["fmt"], &manifest[..], &["--check"]].concat(),
+    )?;
+    let lints = [
+        &["clippy", "--locked", "--target-dir", &*target],
+        &manifest[..],
+        &["--", "-D", "warnings"],
+    ];
+    cargo(workspace, "lints of tests/verifiers", &lints.concat())
 }
 
 fn document(workspace: &Workspace) -> Result<()> {
@@ -142,6 +151,10 @@ fn run_api(workspace: &Workspace, options: &TestOptions, counts: &mut Counts) ->
 fn run_e2e(workspace: &Workspace, options: &TestOptions, counts: &mut Counts) -> Result<()> {
     // Apart from the demo's cluster, which may be up and must not be disturbed.
     let cluster = Cluster::open(workspace, "e2e".parse::<ClusterName>()?);
+    if !options.keep {
+        // What an interrupted run left may be in any state.
+        cluster.down(None)?;
+    }
     let outcome = play(workspace, &cluster, options, counts);
     if options.keep {
         say("the cluster stays up: cargo xtask cluster --name e2e status");
@@ -216,7 +229,6 @@ fn write_facts(stage: &Stage<'_, '_>) -> Result<PathBuf> {
         "kubectl": tools::Module::K8s.ensure(workspace)?.join("kubectl"),
         "helm": tools::Module::Helm.ensure(workspace)?.join("helm"),
         "python": python.join("python"),
-        "aws": python.join("aws"),
         "image_values": stage.cluster.root().join("images.json"),
         "scratch": stage.cluster.root().join("e2e"),
         "ca": stage.ca(),

@@ -58,6 +58,13 @@ pub(crate) fn create(folder: &Path) -> Result<()> {
     Ok(())
 }
 
+/// Makes a CA alone, for servers that are in no cluster of ours.
+pub(crate) fn create_authority(folder: &Path) -> Result<()> {
+    fs::create_dir_all(folder.join("leaf"))?;
+    create_ca(folder)?;
+    Ok(())
+}
+
 /// Issues a certificate for a server of the tests, under `pki/leaf`.
 pub(crate) fn issue_leaf(
     folder: &Path,
@@ -66,7 +73,7 @@ pub(crate) fn issue_leaf(
     addresses: &[IpAddr],
 ) -> Result<LeafFiles> {
     let authority =
-        fs::read_to_string(folder.join("ca.crt")).context("the cluster has no CA: is it up?")?;
+        fs::read_to_string(folder.join("ca.crt")).context("there is no CA: is the cluster up?")?;
     let key = KeyPair::from_pem(&fs::read_to_string(folder.join("ca.key"))?)?;
     let issuer = Issuer::from_ca_cert_pem(&authority, key)?;
     let leaf = Leaf {

@@ -1,6 +1,5 @@
 //! The AWS CLI with Debian's Python and nothing else, for pods that use the token as an AWS customer would.
 
-use std::collections::BTreeSet;
 use std::fs;
 use std::io::Write;
 use std::path::{Path, PathBuf};
@@ -10,19 +9,20 @@ use anyhow::{Context, Result};
 use flate2::{Compression, write::GzEncoder};
 
 use super::layer::Layer;
+use super::libraries::{add_shared_objects, shared_objects};
 use super::oci::Settings;
 use super::recipes::{BUSYBOX_PROGRAM, add_busybox};
 use super::{Image, make};
 use crate::cache::Fingerprint;
 use crate::packages;
-use crate::progress::{output_of, run_logged, say};
+use crate::progress::{run_logged, say};
 use crate::python::{SYSTEM_PYTHON, requirements};
 use crate::workspace::Workspace;
 
 /// The image; its `aws` is the CLI of the Python requirements, cut down to S3 and STS.
 pub(crate) fn awscli(workspace: &Workspace) -> Result<Image> {
     let python = fs::canonicalize(SYSTEM_PYTHON).context("no Debian Python")?;
-    let key = Fingerprint::of_recipe(1)
+    let key = Fingerprint::of_recipe(2)
         .file(&requirements(workspace))?
         .text(&packages::version("python3")?)
         .file(&python)?
@@ -162,10 +162,11 @@ fn compose(python: &Path, library: &Path, cli: &Path) -> Result<Layer> {
     let mut layer = Layer::new();
     add_busybox(&mut layer)?;
     layer.file("usr/bin/python3", python)?;
-    layer.file(LOADER, &Path::new("/").join(LOADER))?;
-    for shared_object in shared_objects(python, &library.join("lib-dynload"))? {
-        layer.file(&shared_object.to_string_lossy(), &shared_object)?;
+    let mut programs = vec![python.to_owned()];
+    for module in fs::read_dir(library.join("lib-dynload"))? {
+        programs.push(module?.path());
     }
+    add_shared_objects(&mut layer, &shared_objects(&programs)?)?;
     let version = python
         .file_name()
         .context("Python has no name")?
@@ -174,27 +175,6 @@ fn compose(python: &Path, library: &Path, cli: &Path) -> Result<Layer> {
     layer.folder("opt/aws", cli)?;
     layer.script("bin/aws", AWS_SCRIPT);
     Ok(layer)
-}
-
-/// What the loader would map for Python and its extension modules.
-fn shared_objects(python: &Path, modules: &Path) -> Result<BTreeSet<PathBuf>> {
-    let mut found = BTreeSet::new();
-    let mut programs = vec![python.to_owned()];
-    for module in fs::read_dir(modules)? {
-        programs.push(module?.path());
-    }
-    for program in programs {
-        found.extend(parse_ldd(&output_of(Command::new("ldd").arg(&program))?));
-    }
-    Ok(found)
-}
-
-/// `\tlibz.so.1 => /lib/x86_64-linux-gnu/libz.so.1 (0x…)` → its path.
-fn parse_ldd(listing: &str) -> impl Iterator<Item = PathBuf> {
-    listing.lines().filter_map(|line| {
-        let path = line.split_once("=> ")?.1.split_whitespace().next()?;
-        path.starts_with('/').then(|| path.into())
-    })
 }
 
 fn remove(path: &Path) -> Result<()> {
@@ -207,7 +187,6 @@ fn remove(path: &Path) -> Result<()> {
 }
 
 const AWSCLI: &str = "localhost/awscli:1.46.3";
-const LOADER: &str = "lib64/ld-linux-x86-64.so.2";
 const SERVICES: [&str; 3] = ["s3", "s3control", "sts"];
 const UNNEEDED: [&str; 9] = [
     "ensurepip",
@@ -226,15 +205,6 @@ const AWS_SCRIPT: &str =
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn reads_the_libraries_of_a_program() {
-        let listing = "\tlinux-vdso.so.1 (0x7ffd)\n\tlibz.so.1 => /lib/x/libz.so.1 (0x7f)\n\tlibm.so.6 => not found\n\t/lib64/ld-linux-x86-64.so.2 (0x7f)\n";
-        assert_eq!(
-            parse_ldd(listing).collect::<Vec<_>>(),
-            [PathBuf::from("/lib/x/libz.so.1")]
-        );
-    }
 
     #[test]
     fn tag_is_the_required_version() {

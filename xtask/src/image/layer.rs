@@ -86,13 +86,12 @@ impl Layer {
     }
 
     pub(crate) fn script(&mut self, path: &str, content: &str) {
-        self.insert(
-            path,
-            Node::Text {
-                content: content.to_owned(),
-                mode: 0o755,
-            },
-        );
+        self.text(path, content, 0o755);
+    }
+
+    pub(crate) fn text(&mut self, path: &str, content: &str, mode: u32) {
+        let content = content.to_owned();
+        self.insert(path, Node::Text { content, mode });
     }
 
     fn insert(&mut self, path: &str, node: Node) {

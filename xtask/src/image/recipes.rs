@@ -7,6 +7,7 @@ use std::process::Command;
 use anyhow::Result;
 
 use super::layer::Layer;
+use super::libraries::{add_shared_objects, shared_objects};
 use super::oci::Settings;
 use super::{Image, make};
 use crate::cache::Fingerprint;
@@ -96,6 +97,31 @@ pub(crate) fn ours(workspace: &Workspace, profile: Profile) -> Result<Vec<Image>
         )
     });
     images.into_iter().collect()
+}
+
+/// A program of the outside world, for a cluster with no node of ours to run it on. The program's path has its fingerprint in it.
+pub(crate) fn relying_party(workspace: &Workspace, name: &str, program: &Path) -> Result<Image> {
+    // ldd fails for what is linked statically.
+    let libraries = shared_objects(&[program.to_owned()]).unwrap_or_default();
+    let key = libraries
+        .iter()
+        .try_fold(
+            Fingerprint::of_recipe(1).text(&program.to_string_lossy()),
+            |key, library| key.file(library),
+        )?
+        .key();
+    make(
+        workspace,
+        &format!("localhost/kube-sts-demo-{name}:{key}"),
+        &key,
+        |_| {
+            let mut layer = program_alone(name, program)?;
+            if !libraries.is_empty() {
+                add_shared_objects(&mut layer, &libraries)?;
+            }
+            Ok((layer, settings_of(&format!("/{name}"), Some(NOBODY))))
+        },
+    )
 }
 
 /// Statically linked against glibc: the musl target is not everywhere to be had, and needs no second C library.

@@ -4,17 +4,20 @@ use std::time::Duration;
 
 use anyhow::Result;
 
-use super::outside::{ADMINISTRATOR, DOCUMENTS_BUCKET, curl};
-use super::{NAMESPACE, RELEASE, Stage};
+use super::outside::DOCUMENTS_BUCKET;
+use super::place::Place;
+use super::{NAMESPACE, RELEASE};
 use crate::poll;
-use crate::progress::{output_of, say};
+use crate::progress::say;
 
 /// The lines of the documentation; only how the host is reached and trusted differs.
 const SCRIPT: &str = r#"
 set -eu -o pipefail
-sts() { curl --silent --show-error --fail --cacert "$STS_CA" --resolve "$STS_HOST:443:$STS_ADDRESS" "https://$STS_HOST$1"; }
 export S3DIR=$(mktemp -d)
-trap 'rm -rf "$S3DIR"' EXIT
+STS_CA_FILE=$(mktemp)
+trap 'rm -rf "$S3DIR" "$STS_CA_FILE"' EXIT
+echo "$STS_CA" > $STS_CA_FILE
+sts() { fetch "$STS_CA_FILE" "https://$STS_HOST$1"; }
 mkdir $S3DIR/.well-known
 sts /aws/issuer-docs | jq -r '.discovery' > $S3DIR/.well-known/openid-configuration
 sts /aws/issuer-docs | jq -r '.keys' | jq -r > $S3DIR/certs
@@ -23,10 +26,9 @@ aws s3 sync .  s3://$BUCKET/ --exact-timestamps
 "#;
 
 /// Uploads the documents of the endpoint `aws` to the bucket that the CDN serves.
-pub(crate) fn publish(stage: &Stage<'_, '_>) -> Result<()> {
-    let cluster = stage.cluster;
+pub(crate) fn publish(place: &dyn Place) -> Result<()> {
     let service = format!("{RELEASE}-server");
-    let address = cluster.kubectl(&[
+    let address = place.kubectl(&[
         "-n",
         NAMESPACE,
         "get",
@@ -35,7 +37,7 @@ pub(crate) fn publish(stage: &Stage<'_, '_>) -> Result<()> {
         "-o",
         "jsonpath={.spec.clusterIP}",
     ])?;
-    let certificate = cluster.kubectl(&[
+    let certificate = place.kubectl(&[
         "-n",
         NAMESPACE,
         "get",
@@ -44,23 +46,14 @@ pub(crate) fn publish(stage: &Stage<'_, '_>) -> Result<()> {
         "-o",
         r"jsonpath={.data.ca\.crt}",
     ])?;
-    let sts_ca = cluster.root().join("sts-ca.crt");
-    std::fs::write(&sts_ca, certificate)?;
-    let aws = crate::python::ensure(stage.workspace)?;
-    let mut shell = cluster.command_in_node("bash")?;
-    shell
-        .args(["-c", SCRIPT])
-        .env("PATH", format!("{}:/usr/bin:/bin", aws.display()))
-        .env("STS_CA", sts_ca)
-        .env("STS_HOST", format!("{service}.{NAMESPACE}.svc"))
-        .env("STS_ADDRESS", address)
-        .env("BUCKET", DOCUMENTS_BUCKET)
-        .env("AWS_CA_BUNDLE", stage.ca())
-        .env("AWS_DEFAULT_REGION", "us-east-1")
-        .env("AWS_ACCESS_KEY_ID", ADMINISTRATOR.0)
-        .env("AWS_SECRET_ACCESS_KEY", ADMINISTRATOR.1)
-        .env("AWS_EC2_METADATA_DISABLED", "true");
-    for uploaded in output_of(&mut shell)?
+    let environment = [
+        ("STS_CA", certificate.as_str()),
+        ("STS_HOST", &format!("{service}.{NAMESPACE}.svc")),
+        ("STS_ADDRESS", &address),
+        ("BUCKET", DOCUMENTS_BUCKET),
+    ];
+    for uploaded in place
+        .shell(SCRIPT, &environment)?
         .lines()
         .filter(|line| line.contains("upload:"))
     {
@@ -70,11 +63,12 @@ pub(crate) fn publish(stage: &Stage<'_, '_>) -> Result<()> {
 }
 
 /// Waits until the issuer's URL gives the discovery document.
-pub(super) fn wait_until_served(stage: &Stage<'_, '_>, issuer: &str) -> Result<()> {
+pub(super) fn wait_until_served(place: &dyn Place, issuer: &str) -> Result<()> {
+    let script =
+        format!("fetch \"$AWS_CA_BUNDLE\" {issuer}/.well-known/openid-configuration > /dev/null");
     poll::until("the issuer's documents", Duration::from_secs(30), || {
-        let answer = curl(stage, &format!("{issuer}/.well-known/openid-configuration"))?
-            .args(["--fail", "--output", "/dev/null"])
-            .status()?;
-        Ok(answer.success().then_some(()))
+        Ok(place.shell(&script, &[]).ok())
     })
+    .map(drop)
+    .or_else(|_| place.shell(&script, &[]).map(drop))
 }

@@ -7,12 +7,13 @@ use std::time::Duration;
 
 use anyhow::{Result, ensure};
 
+use super::place::Place;
 use super::{Stage, documents};
 use crate::cache::Fingerprint;
 use crate::cluster::address::{CDN_ADDRESS, NODE_ADDRESS, STRICT_STS_ADDRESS};
 use crate::cluster::{LeafFiles, NodeDaemon};
 use crate::poll;
-use crate::progress::{output_of, run_logged, say, tail};
+use crate::progress::{run_logged, say, tail};
 use crate::workspace::Workspace;
 
 /// The bucket that the demo's application writes to.
@@ -24,10 +25,10 @@ const SUBJECTS: &str = "kubernetes:myns:aws-test,kubernetes:myns:default";
 /// The bucket with the issuer's documents, as OpenUnison's documentation names it.
 pub(super) const DOCUMENTS_BUCKET: &str = "openunison-sts-docs";
 /// The issuer's host and audience in the chart's example values.
-const ISSUER_HOST: &str = "d1dexjaad4ian0.cloudfront.net";
-const AUDIENCE: &str = "sts.aws.com";
-const S3: &str = "https://s3.us-east-1.amazonaws.com";
-const AWS_NAMES: [&str; 6] = [
+pub(super) const ISSUER_HOST: &str = "d1dexjaad4ian0.cloudfront.net";
+pub(super) const AUDIENCE: &str = "sts.aws.com";
+pub(super) const S3: &str = "https://s3.us-east-1.amazonaws.com";
+pub(super) const AWS_NAMES: [&str; 6] = [
     "sts.amazonaws.com",
     "sts.us-east-1.amazonaws.com",
     "s3.amazonaws.com",
@@ -35,6 +36,8 @@ const AWS_NAMES: [&str; 6] = [
     "s3.us-east-1.amazonaws.com",
     "*.s3.us-east-1.amazonaws.com",
 ];
+/// In the repository; a place's shell calls it.
+pub(super) const ADMINISTER_SCRIPT: &str = "xtask/src/stage/administer_minio.py";
 /// MinIO's administrator. The stage has no uplink, and nothing of value.
 pub(super) const ADMINISTRATOR: (&str, &str) = ("administrator", "of-the-stage-alone");
 
@@ -124,7 +127,6 @@ fn start_minio(stage: &Stage<'_, '_>) -> Result<()> {
     std::fs::copy(certificate, certificates.join("public.crt"))?;
     std::fs::copy(key, certificates.join("private.key"))?;
     let address = format!("{NODE_ADDRESS}:443");
-    let discovery = format!("https://{ISSUER_HOST}/.well-known/openid-configuration");
     let daemon = stage.cluster.spawn_daemon(
         "minio",
         "minio",
@@ -136,23 +138,34 @@ fn start_minio(stage: &Stage<'_, '_>) -> Result<()> {
             &text(&certificates),
             &text(&home.join("data")),
         ],
-        &[
-            ("MINIO_ROOT_USER", ADMINISTRATOR.0),
-            ("MINIO_ROOT_PASSWORD", ADMINISTRATOR.1),
-            ("MINIO_BROWSER", "off"),
-            ("MINIO_UPDATE", "off"),
-            (
-                "MINIO_DOMAIN",
-                "s3.us-east-1.amazonaws.com,s3.amazonaws.com",
-            ),
-            ("MINIO_IDENTITY_OPENID_CONFIG_URL", &discovery),
-            ("MINIO_IDENTITY_OPENID_CLIENT_ID", AUDIENCE),
-            // Never empty: MinIO would then take HMAC tokens that are signed with the empty key.
-            ("MINIO_IDENTITY_OPENID_CLIENT_SECRET", &random_text()?),
-            ("MINIO_IDENTITY_OPENID_CLAIM_NAME", "sub"),
-        ],
+        &minio_environment(ADMINISTRATOR.1, &random_text()?)
+            .each_ref()
+            .map(|(name, value)| (*name, value.as_str())),
     )?;
     wait_for_answer(stage, daemon, &health)
+}
+
+/// What makes MinIO trust the issuer. The client's secret is for nothing, but must never be empty: MinIO would then take HMAC tokens that
+/// are signed with the empty key.
+pub(super) fn minio_environment(
+    password: &str,
+    client_secret: &str,
+) -> [(&'static str, String); 9] {
+    let discovery = format!("https://{ISSUER_HOST}/.well-known/openid-configuration");
+    [
+        ("MINIO_ROOT_USER", ADMINISTRATOR.0.into()),
+        ("MINIO_ROOT_PASSWORD", password.into()),
+        ("MINIO_BROWSER", "off".into()),
+        ("MINIO_UPDATE", "off".into()),
+        (
+            "MINIO_DOMAIN",
+            "s3.us-east-1.amazonaws.com,s3.amazonaws.com".into(),
+        ),
+        ("MINIO_IDENTITY_OPENID_CONFIG_URL", discovery),
+        ("MINIO_IDENTITY_OPENID_CLIENT_ID", AUDIENCE.into()),
+        ("MINIO_IDENTITY_OPENID_CLIENT_SECRET", client_secret.into()),
+        ("MINIO_IDENTITY_OPENID_CLAIM_NAME", "sub".into()),
+    ]
 }
 
 fn start_behind_tls(
@@ -208,32 +221,22 @@ fn answers(stage: &Stage<'_, '_>, url: &str) -> Result<bool> {
 
 /// Does one thing as MinIO's administrator: `buckets` makes a bucket that anybody may read, for the issuer's documents; `policies` lets
 /// subjects write to the examples' buckets, as a role's policies would in AWS.
-fn administer(stage: &Stage<'_, '_>, what: &str, names: &str) -> Result<()> {
-    let mut python = stage.cluster.command_in_node("python")?;
-    python
-        .arg(
-            stage
-                .workspace
-                .root
-                .join("xtask/src/stage/administer_minio.py"),
-        )
-        .arg(stage.ca())
-        .args([ADMINISTRATOR.0, ADMINISTRATOR.1, what, names]);
-    output_of(&mut python)?;
+pub(super) fn administer(place: &dyn Place, what: &str, names: &str) -> Result<()> {
+    place.shell(&format!("administer {what} '{names}'"), &[])?;
     Ok(())
 }
 
 /// MinIO reads the issuer's documents until it has them, and only then takes policies and tokens.
-pub(super) fn wait_for_trust(stage: &Stage<'_, '_>) -> Result<()> {
-    documents::wait_until_served(stage, &format!("https://{ISSUER_HOST}"))?;
+pub(super) fn wait_for_trust(place: &dyn Place) -> Result<()> {
+    documents::wait_until_served(place, &format!("https://{ISSUER_HOST}"))?;
     poll::until("MinIO to know the issuer", START_LIMIT, || {
-        Ok(administer(stage, "policies", SUBJECTS).ok())
+        Ok(administer(place, "policies", SUBJECTS).ok())
     })
-    .or_else(|_| administer(stage, "policies", SUBJECTS))
+    .or_else(|_| administer(place, "policies", SUBJECTS))
 }
 
 /// curl on the node, where the outside world's names are known.
-pub(super) fn curl(stage: &Stage<'_, '_>, url: &str) -> Result<Command> {
+fn curl(stage: &Stage<'_, '_>, url: &str) -> Result<Command> {
     let mut command = stage.cluster.command_in_node("curl")?;
     command
         .args(["--silent", "--max-time", "5", "--cacert"])
@@ -242,7 +245,8 @@ pub(super) fn curl(stage: &Stage<'_, '_>, url: &str) -> Result<Command> {
     Ok(command)
 }
 
-fn random_text() -> Result<String> {
+/// Nobody can guess it.
+pub(super) fn random_text() -> Result<String> {
     Ok(std::fs::read_to_string("/proc/sys/kernel/random/uuid")?
         .trim()
         .to_owned())

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use anyhow::Result;
 use serde_json::{Value, json};
 
-use super::Stage;
+use super::place::Place;
 use crate::progress::{Stopwatch, output_of, say};
 
 /// The release and its namespace.
@@ -17,11 +17,11 @@ pub(crate) const CHART: &str = "charts/kube-sts";
 const VALUES: &str = "charts/kube-sts/ci/openunison.yaml";
 
 /// Installs or upgrades the release with the images that were just built.
-pub(super) fn install(stage: &Stage<'_, '_>) -> Result<()> {
+pub(super) fn install(place: &dyn Place) -> Result<()> {
     let watch = Stopwatch::start();
-    let mut helm = stage.cluster.command_in_netns("helm")?;
+    let mut helm = place.client("helm")?;
     helm.args(["upgrade", "--install", RELEASE])
-        .arg(stage.workspace.root.join(CHART))
+        .arg(place.workspace().root.join(CHART))
         .args([
             "--namespace",
             NAMESPACE,
@@ -31,9 +31,9 @@ pub(super) fn install(stage: &Stage<'_, '_>) -> Result<()> {
             "120s",
             "--values",
         ])
-        .arg(stage.workspace.root.join(VALUES))
+        .arg(place.workspace().root.join(VALUES))
         .arg("--values")
-        .arg(write_image_values(stage)?);
+        .arg(write_image_values(place)?);
     output_of(&mut helm)?;
     say(format!(
         "helm installed the chart in {:.1} s",
@@ -42,16 +42,16 @@ pub(super) fn install(stage: &Stage<'_, '_>) -> Result<()> {
     Ok(())
 }
 
-/// The one thing about the stage that the example values cannot know: which images there are.
-fn write_image_values(stage: &Stage<'_, '_>) -> Result<PathBuf> {
+/// The one thing about the place that the example values cannot know: which images there are.
+fn write_image_values(place: &dyn Place) -> Result<PathBuf> {
     let image = |name: &str| -> Result<Value> {
         let repository = format!("localhost/kube-sts-{name}");
-        Ok(json!({"image": {"repository": repository, "tag": stage.tag_of(&repository)?}}))
+        Ok(json!({"image": {"repository": repository, "tag": place.tag_of(&repository)?}}))
     };
     let values = json!({
         "server": image("server")?, "injector": image("injector")?, "refresher": image("refresher")?,
     });
-    let path = stage.cluster.root().join("images.json");
+    let path = place.folder().join("images.json");
     std::fs::write(&path, values.to_string())?;
     Ok(path)
 }
