@@ -1,7 +1,7 @@
 //! The token service: it takes a pod's ServiceAccount token and gives one of the endpoint's own issuer, or says why not.
 //!
 //! It decides nothing: `sts-core` does. What is here carries bytes in and out, fetches what the decision needs, and writes down what
-//! was decided. Follow a request from [`endpoint`] to `exchange`; `error` is the one place where a refusal becomes an HTTP status.
+//! was decided. Follow a request from `endpoint` to `exchange`; `error` is the one place where a refusal becomes an HTTP status.
 
 mod app;
 mod audit;
