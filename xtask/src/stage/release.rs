@@ -19,6 +19,8 @@ const VALUES: &str = "charts/kube-sts/ci/openunison.yaml";
 /// Installs or upgrades the release with the images that were just built.
 pub(super) fn install(place: &dyn Place) -> Result<()> {
     let watch = Stopwatch::start();
+    prepare_namespace(place)?;
+    uninstall_half_done(place)?;
     let mut helm = place.client("helm")?;
     helm.args(["upgrade", "--install", RELEASE])
         .arg(place.workspace().root.join(CHART))
@@ -39,6 +41,44 @@ pub(super) fn install(place: &dyn Place) -> Result<()> {
         "helm installed the chart in {:.1} s",
         watch.seconds()
     ));
+    Ok(())
+}
+
+/// Our own pods have to pass what we promise: Pod Security `restricted` is enforced where they run.
+fn prepare_namespace(place: &dyn Place) -> Result<()> {
+    if place.kubectl(&["get", "namespace", NAMESPACE]).is_err() {
+        place.kubectl(&["create", "namespace", NAMESPACE])?;
+    }
+    let label = "pod-security.kubernetes.io/enforce=restricted";
+    place.kubectl(&["label", "namespace", NAMESPACE, label, "--overwrite"])?;
+    Ok(())
+}
+
+/// A run that was killed while helm waited leaves a release that helm refuses to upgrade for ever.
+fn uninstall_half_done(place: &dyn Place) -> Result<()> {
+    let status = [
+        "status",
+        RELEASE,
+        "--namespace",
+        NAMESPACE,
+        "--output",
+        "json",
+    ];
+    // An error is the ordinary case: there is no release yet.
+    let Ok(status) = output_of(place.client("helm")?.args(status)) else {
+        return Ok(());
+    };
+    let status: Value = serde_json::from_str(&status)?;
+    let is_pending = |status: &str| status.starts_with("pending");
+    if status
+        .pointer("/info/status")
+        .and_then(Value::as_str)
+        .is_some_and(is_pending)
+    {
+        say("removing a release that an earlier run left half done");
+        let uninstall = ["uninstall", RELEASE, "--namespace", NAMESPACE, "--wait"];
+        output_of(place.client("helm")?.args(uninstall))?;
+    }
     Ok(())
 }
 
