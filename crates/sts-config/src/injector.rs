@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use crate::reader::{Section, parse_duration};
-use crate::server::{ServingTls, parse_address, parse_object_name};
+use crate::server::{Serving, ServingTls, parse_object_name};
 
 /// How `injector` serves, and what it injects.
 #[derive(Debug)]
@@ -42,17 +42,7 @@ pub struct SidecarConfig {
 
 impl InjectorConfig {
     pub(crate) fn read(mut section: Section<'_>) -> Option<Self> {
-        let listen = section.or(
-            "listen",
-            parse_address,
-            SocketAddr::from(([0, 0, 0, 0], 8443)),
-        );
-        let admin_listen = section.or(
-            "adminListen",
-            parse_address,
-            SocketAddr::from(([0, 0, 0, 0], 8081)),
-        );
-        let tls = ServingTls::read(&mut section);
+        let serving = Serving::read(&mut section);
         let service = section.required("service", parse_object_name);
         let webhook_configuration = section.required("webhookConfiguration", parse_object_name);
         let server_ca_config_map = section.required("serverCaConfigMap", parse_object_name);
@@ -63,10 +53,15 @@ impl InjectorConfig {
         }
         let sidecar = sidecar.and_then(SidecarConfig::read);
         section.finish()?;
+        let Serving {
+            listen,
+            admin_listen,
+            tls,
+        } = serving?;
         Some(Self {
-            listen: listen?,
-            admin_listen: admin_listen?,
-            tls: tls?,
+            listen,
+            admin_listen,
+            tls,
             service: service?,
             webhook_configuration: webhook_configuration?,
             server_ca_config_map: server_ca_config_map?,

@@ -89,29 +89,45 @@ pub enum ServingTls {
     clippy::map_err_ignore,
     reason = "the standard library's message says less than ours"
 )]
-pub(crate) fn parse_address(text: &str) -> Result<SocketAddr, String> {
+fn parse_address(text: &str) -> Result<SocketAddr, String> {
     text.parse()
         .map_err(|_| format!("{text:?} is no address and port: write 0.0.0.0:8443 or [::]:8443"))
 }
 
-impl ServerConfig {
-    pub(crate) fn read(mut section: Section<'_>) -> Option<Self> {
-        let listen = section.or(
-            "listen",
-            parse_address,
-            SocketAddr::from(([0, 0, 0, 0], 8443)),
-        );
-        let admin_listen = section.or(
-            "adminListen",
-            parse_address,
-            SocketAddr::from(([0, 0, 0, 0], 8081)),
-        );
-        let tls = ServingTls::read(&mut section);
-        section.finish()?;
+/// How a program serves, which both say with the same keys: `listen`, `adminListen`, `tls`.
+pub(crate) struct Serving {
+    pub(crate) listen: SocketAddr,
+    pub(crate) admin_listen: SocketAddr,
+    pub(crate) tls: ServingTls,
+}
+
+impl Serving {
+    pub(crate) fn read(section: &mut Section<'_>) -> Option<Self> {
+        let any = |port| SocketAddr::from(([0, 0, 0, 0], port));
+        let listen = section.or("listen", parse_address, any(8443));
+        let admin_listen = section.or("adminListen", parse_address, any(8081));
+        let tls = ServingTls::read(section);
         Some(Self {
             listen: listen?,
             admin_listen: admin_listen?,
             tls: tls?,
+        })
+    }
+}
+
+impl ServerConfig {
+    pub(crate) fn read(mut section: Section<'_>) -> Option<Self> {
+        let serving = Serving::read(&mut section);
+        section.finish()?;
+        let Serving {
+            listen,
+            admin_listen,
+            tls,
+        } = serving?;
+        Some(Self {
+            listen,
+            admin_listen,
+            tls,
         })
     }
 }
