@@ -6,6 +6,7 @@ use std::process::{self, ExitCode};
 
 use anyhow::{Context, Result};
 
+use crate::catalogue::{self, CatalogueOptions};
 use crate::cluster::{Cluster, ClusterName, UpOptions, node};
 use crate::image::{self, Image, Profile};
 use crate::stage::{self, GivenOptions};
@@ -21,6 +22,8 @@ pub(crate) enum Command {
     Test(TestOptions),
     /// What neither the compiler nor clippy sees
     Tidy,
+    /// Say which row of docs/security-tests is tested, not applicable or open
+    Catalogue(CatalogueOptions),
     /// Say what this machine lacks
     Doctor,
     /// Install the Debian packages the test cluster is made of
@@ -131,6 +134,7 @@ impl Command {
                 suite::run(workspace, &options)?;
             }
             Self::Tidy => tidy::run(workspace)?,
+            Self::Catalogue(options) => catalogue::run(workspace, &options)?,
             Self::Doctor => {
                 doctor::examine()?;
                 println!("this machine has what it takes");

@@ -6,6 +6,7 @@
 )]
 
 mod cache;
+mod catalogue;
 mod chart;
 mod cluster;
 mod command;

@@ -1,4 +1,5 @@
-//! What neither the compiler nor clippy sees: the directions of dependencies, the size of files, what must not be in the repository.
+//! What neither the compiler nor clippy sees: the directions of dependencies, the size of files, what must not be in the repository,
+//! security tests that are not listed.
 
 use std::collections::BTreeSet;
 use std::path::Path;
@@ -7,6 +8,7 @@ use std::process::Command;
 use anyhow::{Result, bail};
 use serde::Deserialize;
 
+use crate::catalogue;
 use crate::progress::output_of;
 use crate::workspace::Workspace;
 
@@ -81,12 +83,8 @@ pub(crate) fn run(workspace: &Workspace) -> Result<()> {
     for package in &metadata.packages {
         look_at_package(package, &ours, &mut findings)?;
     }
-    let files = output_of(Command::new("git").current_dir(&workspace.root).args([
-        "ls-files",
-        "--cached",
-        "--others",
-        "--exclude-standard",
-    ]))?;
+    let files = list_files(&workspace.root)?;
+    catalogue::find(&workspace.root, &files, &mut findings)?;
     for file in files.lines() {
         look_at_file(&workspace.root, file, &mut findings);
     }
@@ -98,6 +96,16 @@ pub(crate) fn run(workspace: &Workspace) -> Result<()> {
         findings.len(),
         findings.join("\n  ")
     )
+}
+
+/// The repository's files, new ones that are not committed yet included; one a line.
+pub(crate) fn list_files(root: &Path) -> Result<String> {
+    output_of(Command::new("git").current_dir(root).args([
+        "ls-files",
+        "--cached",
+        "--others",
+        "--exclude-standard",
+    ]))
 }
 
 fn look_at_package(

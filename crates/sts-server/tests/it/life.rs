@@ -11,7 +11,7 @@ use tokio::time::Instant;
 use super::support::{Server, Setup, eventually, token, valid};
 
 #[tokio::test]
-async fn key_002_a_second_start_signs_with_the_same_key() {
+async fn a_second_start_signs_with_the_same_key() {
     let server = Server::start().await;
     let before: Value = server.get("/aws/certs").await.json().await.unwrap();
     let setup = server.stop().await;

@@ -24,7 +24,7 @@ async fn not_ready_because(server: &Process, part: &str) -> String {
 }
 
 #[tokio::test]
-async fn key_001_the_key_survives_a_restart() {
+async fn the_key_survives_a_restart() {
     let install = Install::new().await;
     let mut server = Process::server(&install);
     server.becomes_ready().await;

@@ -1,0 +1,358 @@
+//! `docs/security-tests`: which test proves which row of the catalogue of attacks and failures, compared with the tests that exist.
+//!
+//! A test says by its name what it proves: `jwt_026_duplicate_member`, or `jwks_006_009_…` and `http_007_to_011_…` for several rows. Each
+//! row of the tables names its tests, is `open`, or is `not applicable` for a reason. So the tables can be written anew from the sources
+//! at any time, and a row that differs from what would be written is a finding.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result, bail};
+
+use crate::tidy::list_files;
+use crate::workspace::Workspace;
+
+/// What the rows are about, and how many each area has at least. More may be added behind the last.
+const AREAS: [(&str, u16); 15] = [
+    ("ADM", 38),
+    ("AZ", 19),
+    ("CFG", 10),
+    ("DISC", 11),
+    ("DOC", 2),
+    ("HTTP", 26),
+    ("ISS", 11),
+    ("JWKS", 9),
+    ("JWT", 101),
+    ("KEY", 12),
+    ("LIVE", 23),
+    ("RBAC", 10),
+    ("REF", 14),
+    ("ROT", 14),
+    ("TLS", 12),
+];
+
+const FOLDER: &str = "docs/security-tests";
+
+#[derive(Debug, clap::Args)]
+pub(crate) struct CatalogueOptions {
+    /// Write the names of the tests that exist into the tables
+    #[arg(long)]
+    write: bool,
+}
+
+/// `JWT-026`.
+#[derive(Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd)]
+struct Id {
+    area: &'static str,
+    number: u16,
+}
+
+impl fmt::Display for Id {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(formatter, "{}-{:03}", self.area, self.number)
+    }
+}
+
+/// The tests of each row, by name.
+type Tests = BTreeMap<Id, BTreeSet<String>>;
+
+/// How many rows of an area are in which state.
+#[derive(Debug, Default, Eq, PartialEq)]
+struct Counts {
+    not_applicable: u16,
+    open: u16,
+    tested: u16,
+}
+
+/// One area's table: what is wrong with it, what it should be, and its counts.
+struct Checked {
+    findings: Vec<String>,
+    text: String,
+    counts: Counts,
+}
+
+/// Prints the counts of each area; with `--write`, brings the tables up to date first.
+pub(crate) fn run(workspace: &Workspace, options: &CatalogueOptions) -> Result<()> {
+    let files = list_files(&workspace.root)?;
+    let tests = collect_tests(&workspace.root, &files);
+    let mut findings = Vec::new();
+    println!("area  tested  not applicable  open");
+    let mut sum = Counts::default();
+    for (area, least) in AREAS {
+        let path = table_path(&workspace.root, area);
+        let mut checked = check_table(area, least, &read(&path)?, &tests);
+        if options.write {
+            fs::write(&path, &checked.text)?;
+            checked = check_table(area, least, &checked.text, &tests);
+        }
+        let Counts {
+            not_applicable,
+            open,
+            tested,
+        } = checked.counts;
+        println!("{area:4}  {tested:6}  {not_applicable:14}  {open:4}");
+        sum.not_applicable += not_applicable;
+        sum.open += open;
+        sum.tested += tested;
+        findings.extend(checked.findings);
+    }
+    println!(
+        "all   {:6}  {:14}  {:4}",
+        sum.tested, sum.not_applicable, sum.open
+    );
+    if findings.is_empty() {
+        return Ok(());
+    }
+    bail!(
+        "the tables do not say what is:\n  {}",
+        findings.join("\n  ")
+    )
+}
+
+/// Every place where a table and the sources differ.
+pub(crate) fn find(root: &Path, files: &str, findings: &mut Vec<String>) -> Result<()> {
+    let tests = collect_tests(root, files);
+    for (area, least) in AREAS {
+        let text = read(&table_path(root, area))?;
+        findings.extend(check_table(area, least, &text, &tests).findings);
+    }
+    Ok(())
+}
+
+fn table_path(root: &Path, area: &str) -> PathBuf {
+    root.join(FOLDER)
+        .join(format!("{}.md", area.to_ascii_lowercase()))
+}
+
+fn read(path: &Path) -> Result<String> {
+    fs::read_to_string(path).with_context(|| format!("cannot read {}", path.display()))
+}
+
+/// All functions of the sources that are named after a row.
+fn collect_tests(root: &Path, files: &str) -> Tests {
+    let mut tests = Tests::new();
+    let sources = files
+        .lines()
+        .filter(|file| Path::new(file).extension().is_some_and(|end| end == "rs"));
+    for file in sources {
+        // A file that git still knows but that is gone has no test.
+        let text = fs::read_to_string(root.join(file)).unwrap_or_default();
+        for name in function_names(&text) {
+            for id in ids_of(name) {
+                tests.entry(id).or_default().insert(name.to_owned());
+            }
+        }
+    }
+    tests
+}
+
+fn function_names(source: &str) -> impl Iterator<Item = &str> {
+    source.lines().filter_map(|line| {
+        let line = line.trim_start();
+        let line = line.strip_prefix("async ").unwrap_or(line);
+        let name = line.strip_prefix("fn ")?;
+        name.split(['(', '<']).next()
+    })
+}
+
+/// The rows a test's name says it proves: `jwt_026_…`, `jwks_006_009_…`, `http_007_to_011_…`.
+fn ids_of(name: &str) -> Vec<Id> {
+    let mut words = name.split('_');
+    let first = words.next().unwrap_or_default();
+    let known = AREAS
+        .iter()
+        .find(|(area, _)| area.eq_ignore_ascii_case(first));
+    let Some((area, _)) = known else {
+        return Vec::new();
+    };
+    let mut numbers: Vec<u16> = Vec::new();
+    let mut is_range = false;
+    for word in words {
+        match parse_number(word) {
+            Some(number) => {
+                let begin = numbers.last().map_or(number, |last| last + 1);
+                let begin = if is_range { begin } else { number };
+                numbers.extend(begin..=number);
+                is_range = false;
+            }
+            None if word == "to" && !numbers.is_empty() => is_range = true,
+            None => break,
+        }
+    }
+    let ids = numbers.into_iter().map(|number| Id { area, number });
+    ids.collect()
+}
+
+/// Three digits: `2048` and `1` are no row.
+fn parse_number(word: &str) -> Option<u16> {
+    let is_number = word.len() == 3 && word.bytes().all(|byte| byte.is_ascii_digit());
+    is_number.then(|| word.parse().ok()).flatten()
+}
+
+fn check_table(area: &'static str, least: u16, text: &str, tests: &Tests) -> Checked {
+    let mut checked = Checked {
+        findings: Vec::new(),
+        text: String::new(),
+        counts: Counts::default(),
+    };
+    let mut next = 1;
+    for line in text.lines() {
+        if line.starts_with(&format!("| {area}-")) {
+            let id = Id { area, number: next };
+            next += 1;
+            checked.row(id, line, tests);
+        } else {
+            checked.text.push_str(line);
+        }
+        checked.text.push('\n');
+    }
+    let unlisted = tests
+        .keys()
+        .filter(|id| id.area == area && id.number >= next);
+    let missing = (next..=least).map(|number| Id { area, number });
+    for id in unlisted.copied().chain(missing).collect::<BTreeSet<_>>() {
+        checked.finding(id, "has no row");
+    }
+    checked
+}
+
+impl Checked {
+    fn finding(&mut self, id: Id, what: &str) {
+        let file = id.area.to_ascii_lowercase();
+        self.findings
+            .push(format!("{FOLDER}/{file}.md: {id} {what}"));
+    }
+
+    /// Takes over one row, its third cell brought up to date.
+    fn row(&mut self, id: Id, line: &str, tests: &Tests) {
+        let cells: Vec<&str> = line.trim_matches('|').split('|').map(str::trim).collect();
+        let &[named, what, state, note] = cells.as_slice() else {
+            self.text.push_str(line);
+            return self.finding(id, "has a row of other than four cells");
+        };
+        if named != id.to_string() {
+            self.finding(
+                id,
+                &format!("should stand where {named} does: a row for each number, in order"),
+            );
+        }
+        let existing = tests.get(&id).map(|names| {
+            let names: Vec<String> = names.iter().map(|name| format!("`{name}`")).collect();
+            names.join(", ")
+        });
+        let expected = match (&existing, state) {
+            (Some(names), _) => names,
+            (None, NOT_APPLICABLE) => NOT_APPLICABLE,
+            (None, _) => OPEN,
+        };
+        match expected {
+            OPEN => self.counts.open += 1,
+            NOT_APPLICABLE => self.counts.not_applicable += 1,
+            _ => self.counts.tested += 1,
+        }
+        if expected == NOT_APPLICABLE && note.is_empty() {
+            self.finding(id, "needs the reason why it is not applicable");
+        }
+        if state != expected {
+            self.finding(
+                id,
+                &format!("says {state}, but it is {expected}: run `cargo xtask catalogue --write`"),
+            );
+        }
+        let row = format!("| {named} | {what} | {expected} | {note} |");
+        self.text.push_str(&row.replace("|  |", "| |"));
+    }
+}
+
+const NOT_APPLICABLE: &str = "not applicable";
+const OPEN: &str = "open";
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn ids(name: &str) -> Vec<String> {
+        ids_of(name).iter().map(Id::to_string).collect()
+    }
+
+    fn tests(names: &[&str]) -> Tests {
+        let mut tests = Tests::new();
+        for name in names {
+            for id in ids_of(name) {
+                tests.entry(id).or_default().insert((*name).to_owned());
+            }
+        }
+        tests
+    }
+
+    fn findings(text: &str, names: &[&str]) -> Vec<String> {
+        check_table("DOC", 2, text, &tests(names)).findings
+    }
+
+    #[test]
+    fn a_name_says_which_rows_it_proves() {
+        assert_eq!(ids("jwt_026_duplicate_member"), ["JWT-026"]);
+        assert_eq!(ids("jwks_006_009_x"), ["JWKS-006", "JWKS-009"]);
+        assert_eq!(
+            ids("http_007_to_009_x"),
+            ["HTTP-007", "HTTP-008", "HTTP-009"]
+        );
+        assert_eq!(ids("az_001_002_to_003_x"), ["AZ-001", "AZ-002", "AZ-003"]);
+        for other in [
+            "rsa_2048_x",
+            "http_2_is_offered",
+            "jwt",
+            "es256_001_x",
+            "tls_to_001",
+        ] {
+            assert_eq!(ids(other), [""; 0], "{other}");
+        }
+    }
+
+    #[test]
+    fn functions_are_found_wherever_they_stand() {
+        let source =
+            "fn a() {}\n    async fn b<T>() {}\n// fn c()\npub fn d() {}\n  fn e(pod in pod()) {";
+        assert_eq!(function_names(source).collect::<Vec<_>>(), ["a", "b", "e"]);
+    }
+
+    #[test]
+    fn a_table_that_says_what_is_has_no_finding() {
+        let text = "# x\n| DOC-001 | a | `doc_001_x`, `doc_001_y` | |\n| DOC-002 | b | not applicable | because |\n";
+        let checked = check_table("DOC", 2, text, &tests(&["doc_001_y", "doc_001_x"]));
+        assert_eq!(checked.findings, [""; 0]);
+        assert_eq!(checked.text, text);
+        let counts = Counts {
+            not_applicable: 1,
+            open: 0,
+            tested: 1,
+        };
+        assert_eq!(checked.counts, counts);
+    }
+
+    #[test]
+    fn a_table_cannot_say_what_is_not() {
+        let open = "| DOC-001 | a | open | |\n| DOC-002 | b | open | |\n";
+        assert_eq!(findings(open, &[]), [""; 0]);
+        let unlisted = findings(open, &["doc_002_x"]);
+        assert!(unlisted[0].contains("DOC-002 says open, but it is `doc_002_x`"));
+        let gone = findings(&open.replacen("open", "`doc_001_x`", 1), &[]);
+        assert!(gone[0].contains("DOC-001 says `doc_001_x`, but it is open"));
+        let unfounded = findings(&open.replacen("open", "not applicable", 1), &[]);
+        assert!(unfounded[0].contains("DOC-001 needs the reason"));
+        assert!(findings("| DOC-001 | a | open | |\n", &[])[0].contains("DOC-002 has no row"));
+        assert!(findings(open, &["doc_003_x"])[0].contains("DOC-003 has no row"));
+        assert!(findings("| DOC-002 | a | open | |\n", &[])[0].contains("DOC-001 should stand"));
+        assert!(findings("| DOC-001 | a | open |\n", &[])[0].contains("four cells"));
+    }
+
+    #[test]
+    fn writing_names_the_tests_there_are() {
+        let text = "| DOC-001 | a | open | |\n| DOC-002 | b | `doc_002_gone` | partly |\n";
+        let checked = check_table("DOC", 2, text, &tests(&["doc_001_x"]));
+        let expected = "| DOC-001 | a | `doc_001_x` | |\n| DOC-002 | b | open | partly |\n";
+        assert_eq!(checked.text, expected);
+    }
+}
