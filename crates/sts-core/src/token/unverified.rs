@@ -14,11 +14,8 @@ use crate::verify::VerifyError;
 
 /// A well-formed token that nobody has vouched for.
 pub struct UnverifiedToken {
+    jws: Jws,
     unverified_issuer: Issuer,
-    key_id: KeyId,
-    algorithm: Algorithm,
-    signing_input: String,
-    signature: String,
     unverified_claims: BTreeMap<String, StrictJson>,
 }
 
@@ -30,19 +27,15 @@ impl fmt::Debug for UnverifiedToken {
 
 impl UnverifiedToken {
     pub(super) fn parse(text: &str) -> Result<Self, ParseTokenError> {
-        let segments = Segments::split(text)?;
-        let (algorithm, key_id) = parse_header(segments.header)?;
-        let unverified_claims = parse_object(segments.payload)?;
+        let (jws, unverified_payload) = Jws::parse(text)?;
+        let unverified_claims = parse_object(&unverified_payload)?;
         let issuer = unverified_claims.get("iss").and_then(StrictJson::as_text);
         let unverified_issuer = issuer
             .and_then(|text| Issuer::parse(text).ok())
             .ok_or(ParseTokenError::Malformed)?;
         Ok(Self {
+            jws,
             unverified_issuer,
-            key_id,
-            algorithm,
-            signing_input: segments.signing_input.to_owned(),
-            signature: segments.signature.to_owned(),
             unverified_claims,
         })
     }
@@ -54,30 +47,54 @@ impl UnverifiedToken {
 
     /// The key the token claims to be signed with.
     pub fn key_id(&self) -> &KeyId {
-        &self.key_id
+        &self.jws.key_id
     }
 
     /// The claims, once a key of `keys` has been found to have signed them.
-    ///
-    /// The header's algorithm must be the one the key is for; it never chooses how the signature is checked (RFC 8725, section 3.1).
     pub(crate) fn into_signed_claims(
         self,
         keys: &KeySet,
     ) -> Result<BTreeMap<String, StrictJson>, VerifyError> {
-        let Self {
-            unverified_issuer: _,
+        self.jws.verify(keys)?;
+        Ok(self.unverified_claims)
+    }
+}
+
+/// A compact JWS (RFC 7515) with a header that we follow, whatever its payload is.
+struct Jws {
+    key_id: KeyId,
+    algorithm: Algorithm,
+    signing_input: String,
+    signature: String,
+}
+
+impl Jws {
+    /// The JWS and its payload, which nobody has vouched for.
+    fn parse(text: &str) -> Result<(Self, Vec<u8>), ParseTokenError> {
+        let segments = Segments::split(text)?;
+        let (algorithm, key_id) = parse_header(segments.header)?;
+        let unverified_payload = decode_base64url(segments.payload)?;
+        // Padding, another alphabet and set trailing bits are all refused here: one token has one spelling.
+        if decode_base64url(segments.signature)?.is_empty() {
+            return Err(ParseTokenError::Malformed);
+        }
+        let jws = Self {
             key_id,
             algorithm,
-            signing_input,
-            signature,
-            unverified_claims,
-        } = self;
-        let key = keys.find(&key_id).ok_or(VerifyError::KeyUnknown)?;
-        if key.algorithm() != algorithm {
+            signing_input: segments.signing_input.to_owned(),
+            signature: segments.signature.to_owned(),
+        };
+        Ok((jws, unverified_payload))
+    }
+
+    /// The header's algorithm must be the one the key is for; it never chooses how the signature is checked (RFC 8725, section 3.1).
+    fn verify(&self, keys: &KeySet) -> Result<(), VerifyError> {
+        let key = keys.find(&self.key_id).ok_or(VerifyError::KeyUnknown)?;
+        if key.algorithm() != self.algorithm {
             return Err(VerifyError::AlgorithmNotAllowed);
         }
-        if key.has_signed(&signing_input, &signature) {
-            Ok(unverified_claims)
+        if key.has_signed(&self.signing_input, &self.signature) {
+            Ok(())
         } else {
             Err(VerifyError::SignatureInvalid)
         }
@@ -91,10 +108,11 @@ const FORBIDDEN: [&str; 11] = [
 
 /// Algorithm and key id of a JOSE header (RFC 7515, section 4.1). Kubernetes sends no `typ`, others send `JWT`.
 fn parse_header(segment: &str) -> Result<(Algorithm, KeyId), ParseTokenError> {
-    if decode_base64url(segment)?.len() > LONGEST_HEADER {
+    let text = decode_base64url(segment)?;
+    if text.len() > LONGEST_HEADER {
         return Err(ParseTokenError::TooLarge);
     }
-    let header = parse_object(segment)?;
+    let header = parse_object(&text)?;
     if FORBIDDEN.iter().any(|name| header.contains_key(*name)) {
         return Err(ParseTokenError::HeaderForbidden);
     }
@@ -113,3 +131,7 @@ fn parse_header(segment: &str) -> Result<(Algorithm, KeyId), ParseTokenError> {
     let key_id = key_id.as_text().and_then(|text| KeyId::parse(text).ok());
     Ok((algorithm, key_id.ok_or(ParseTokenError::Malformed)?))
 }
+
+#[cfg(test)]
+#[path = "unverified/wycheproof.rs"]
+mod wycheproof;
