@@ -63,6 +63,21 @@ app.kubernetes.io/component: {{ first . }}
 {{- uniq $names | toJson }}
 {{- end }}
 
+{{/* The Secrets with other clusters' kubeconfigs, as JSON. */}}
+{{- define "kube-sts.kubeconfigSecrets" -}}
+{{- $names := list -}}
+{{- range .Values.clusters }}{{ with (default dict .kubeconfig).secret }}{{ $names = append $names . }}{{ end }}{{ end -}}
+{{- uniq $names | toJson }}
+{{- end }}
+
+{{/* Not empty if an endpoint that takes the release's own cluster wants a watch: only then may the server list pods. */}}
+{{- define "kube-sts.watches" -}}
+{{- $own := include "kube-sts.clusterName" . -}}
+{{- range .Values.sts.endpoints }}
+{{- if and (eq (default "" .verification) "watch") (or (not .clusters) (has $own .clusters)) }}yes{{ end }}
+{{- end }}
+{{- end }}
+
 {{/* The endpoints with an injector, as JSON: with none there is nothing to inject, and no injector is installed. */}}
 {{- define "kube-sts.injecting" -}}
 {{- $found := list -}}
@@ -103,6 +118,9 @@ clusters:
 - name: {{ include "kube-sts.clusterName" . | quote }}
   jwks:
     apiServer: {}
+{{- with .Values.clusters }}
+{{ toYaml . }}
+{{- end }}
 
 endpoints:
 {{ toYaml .Values.sts.endpoints }}
@@ -113,6 +131,10 @@ server:
   tls:
     secret: {{ $fullname }}-server-tls
     caConfigMap: {{ $fullname }}-server-ca
+  {{- with .Values.server.rateLimit }}
+  rateLimit:
+    {{- toYaml . | nindent 4 }}
+  {{- end }}
 
 injector:
   listen: "0.0.0.0:8443"
@@ -234,6 +256,9 @@ spec:
         - name: api-access
           mountPath: /var/run/secrets/kubernetes.io/serviceaccount
           readOnly: true
+        {{- with $values.extraVolumeMounts }}
+        {{- toYaml . | nindent 8 }}
+        {{- end }}
       volumes:
       - name: config
         configMap:
@@ -254,6 +279,9 @@ spec:
               - path: namespace
                 fieldRef:
                   fieldPath: metadata.namespace
+      {{- with $values.extraVolumes }}
+      {{- toYaml . | nindent 6 }}
+      {{- end }}
       topologySpreadConstraints:
       - maxSkew: 1
         topologyKey: kubernetes.io/hostname

@@ -1,23 +1,29 @@
 //! `clusters:` the issuers whose tokens are taken.
 
-use std::collections::HashSet;
+mod api_server;
+mod distinct;
+
 use std::path::PathBuf;
 
 use sts_core::ident::{ClusterName, Issuer};
 
 use crate::problem::Place;
-use crate::problem::Problems;
 use crate::reader::Section;
 
-/// A cluster: the name that rules and claims know it by, and where its public keys come from.
+pub use api_server::{ApiServer, KubeconfigSource};
+pub(crate) use distinct::{check_clusters, resolve};
+
+/// A cluster: the name that rules and claims know it by, where its public keys come from, and how its API server is reached.
 #[derive(Debug)]
 pub struct Cluster {
     /// The `cluster` attribute and claim.
     pub name: ClusterName,
-    /// The `iss` of its tokens; `None` where the API server says it itself.
+    /// The `iss` of its tokens; `None` where the API server we run under says it itself.
     pub issuer: Option<Issuer>,
     /// Where its JWK Set comes from.
     pub jwks: JwksSource,
+    /// Its API server, for key set, TokenReview and watch; `None` for a cluster that cannot be called.
+    pub api_server: Option<ApiServer>,
     /// Where it stands in the file.
     pub place: Place,
 }
@@ -25,7 +31,7 @@ pub struct Cluster {
 /// Where a cluster's JWK Set comes from.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub enum JwksSource {
-    /// The API server this program runs under, with its own credentials.
+    /// The cluster's API server.
     ApiServer,
     /// A file, read again when a token names a key it does not have.
     File(PathBuf),
@@ -52,55 +58,62 @@ impl Cluster {
                 "is missing: write one of `apiServer: {}`, `file: PATH`, `url: https://…`",
             );
         }
-        let jwks = jwks.and_then(JwksSource::read);
-        if !issuer_written
-            && jwks
-                .as_ref()
-                .is_some_and(|jwks| *jwks != JwksSource::ApiServer)
-        {
+        let jwks = jwks.and_then(read_jwks);
+        let kubeconfig = section.section("kubeconfig").map(KubeconfigSource::read);
+        let kubeconfig_written = kubeconfig.is_some();
+        let api_server = api_server::choose(
+            jwks.as_ref().and_then(|(_, server)| server.clone()),
+            kubeconfig.flatten(),
+        );
+        if jwks.as_ref().is_some_and(|(_, server)| {
+            kubeconfig_written && matches!(server, Some(ApiServer::At { .. }))
+        }) {
+            let at = section.place_of("kubeconfig");
+            section.error(at, "and jwks.apiServer.url both name the API server: write `jwks: {apiServer: {}}` to use the kubeconfig");
+        }
+        let own = api_server == Some(ApiServer::Own) && !kubeconfig_written;
+        if !issuer_written && jwks.is_some() && !own {
             let at = section.place_of("issuer");
             section.error(
                 at,
-                "is missing: a key set from a file or URL does not say whose it is",
+                "is missing: only the API server we run under is believed when it says whose its tokens are",
             );
         }
         section.finish()?;
         Some(Self {
             name: name?,
             issuer,
-            jwks: jwks?,
+            jwks: jwks?.0,
+            api_server,
             place,
         })
     }
 }
 
-impl JwksSource {
-    fn read(mut section: Section<'_>) -> Option<Self> {
-        let api_server = section
-            .section("apiServer")
-            .map(|part| part.finish().map(|()| Self::ApiServer));
-        let file = section
-            .optional("file", parse_path)
-            .map(|path| Some(Self::File(path)));
-        let ca_file = section.optional("caFile", parse_path);
-        let url = section.optional("url", parse_https);
-        let url = url.map(|url| Some(Self::Url { url, ca_file }));
-        let place = section.place().clone();
-        let mut sources: Vec<_> = [api_server, file, url].into_iter().flatten().collect();
-        let source = if sources.len() == 1 {
-            sources.pop().flatten()
-        } else {
-            None
-        };
-        if source.is_none() {
-            section.error(
-                place,
-                "needs exactly one of `apiServer: {}`, `file: PATH` and `url: https://…`",
-            );
-        }
-        section.finish()?;
-        source
-    }
+/// The source, and the API server it names if it is one.
+fn read_jwks(mut section: Section<'_>) -> Option<(JwksSource, Option<ApiServer>)> {
+    let api_server = section
+        .section("apiServer")
+        .map(|part| Some((JwksSource::ApiServer, Some(ApiServer::read(part)?))));
+    let file = section
+        .optional("file", parse_path)
+        .map(|path| Some((JwksSource::File(path), None)));
+    let ca_file = section.optional("caFile", parse_path);
+    let url = section.optional("url", parse_https);
+    let url = url.map(|url| Some((JwksSource::Url { url, ca_file }, None)));
+    let place = section.place().clone();
+    let mut sources: Vec<_> = [api_server, file, url].into_iter().flatten().collect();
+    let source = if sources.len() == 1 {
+        sources.pop().flatten()
+    } else {
+        section.error(
+            place,
+            "needs exactly one of `apiServer: {}`, `file: PATH` and `url: https://…`",
+        );
+        None
+    };
+    section.finish()?;
+    source
 }
 
 pub(crate) fn parse_path(text: &str) -> Result<PathBuf, &'static str> {
@@ -125,21 +138,5 @@ pub(crate) fn parse_https(text: &str) -> Result<String, &'static str> {
         Ok(text.to_owned())
     } else {
         Err(WRONG)
-    }
-}
-
-pub(crate) fn check_distinct(clusters: &[Cluster], problems: &Problems) {
-    let mut names = HashSet::new();
-    let mut issuers = HashSet::new();
-    for cluster in clusters {
-        if !names.insert(&cluster.name) {
-            problems.error(cluster.place.key("name"), "is another cluster's name too");
-        }
-        if !issuers.insert(&cluster.issuer) {
-            problems.error(
-                cluster.place.key("issuer"),
-                "is another cluster's issuer too",
-            );
-        }
     }
 }

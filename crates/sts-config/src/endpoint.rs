@@ -4,14 +4,16 @@ mod distinct;
 mod injection;
 mod issuer;
 mod rules;
+mod verification;
 
 use std::fmt;
 use std::path::PathBuf;
 use std::time::Duration;
 
 use sts_core::claims::{SubjectForm, TokenTemplate};
-use sts_core::ident::{Audience, EndpointName};
+use sts_core::ident::{Audience, ClusterName, EndpointName};
 pub use sts_core::keys::Algorithm as SigningAlgorithm;
+use sts_core::liveness::Grace;
 use sts_core::policy::Policy;
 use sts_core::time::Lifetime;
 
@@ -21,6 +23,7 @@ use crate::server::ServiceUrl;
 
 pub(crate) use distinct::check_distinct;
 pub use injection::{AnnotationShape, Injection};
+pub use verification::{Danger, Verification};
 
 /// One endpoint: its own path, issuer, key, rules.
 #[derive(Debug)]
@@ -35,8 +38,14 @@ pub struct Endpoint {
     pub template: TokenTemplate,
     /// The key that signs them.
     pub key: KeySource,
+    /// The clusters whose tokens it takes, by name.
+    pub clusters: Vec<ClusterName>,
     /// How it is known that a subject is alive.
     pub verification: Verification,
+    /// How long the API server's last word counts while it does not answer.
+    pub grace: Grace,
+    /// What was written against our advice.
+    pub danger: Danger,
     /// Who may have a token.
     pub policy: Policy,
     /// How pods ask for it; `None` for an endpoint that no pod is changed for.
@@ -100,25 +109,6 @@ pub enum KeySource {
     },
 }
 
-/// How it is known that the subject of a token is alive.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub enum Verification {
-    /// By nothing but the token: for issuers whose API server cannot be asked.
-    Jwks,
-    /// By a TokenReview.
-    TokenReview,
-}
-
-impl Verification {
-    fn parse(text: &str) -> Result<Self, &'static str> {
-        match text {
-            "jwks" => Ok(Self::Jwks),
-            "tokenReview" => Ok(Self::TokenReview),
-            _ => Err("is neither tokenReview nor jwks"),
-        }
-    }
-}
-
 impl Endpoint {
     pub(crate) fn read(mut section: Section<'_>, url: Option<&ServiceUrl>) -> Option<Self> {
         let place = section.place().clone();
@@ -131,17 +121,14 @@ impl Endpoint {
             .map_or(SubjectForm::ServiceAccount, |issuer| issuer.subject);
         let subject = section.or("subject", parse_subject, default_subject);
         let lifetime = section.or("lifetime", parse_lifetime, Lifetime::new(DEFAULT_LIFETIME)?);
-        let verification = section.or(
-            "verification",
-            Verification::parse,
-            Verification::TokenReview,
-        );
+        let verification = verification::read(&mut section);
         let token_audience = read_token_audience(&mut section, url, path.as_ref());
         let policy = rules::read(&mut section);
         let injection = injection::read(&mut section);
         refuse_later_keys(&mut section);
         section.finish()?;
         let issuer = issuer?;
+        let verification = verification?;
         Some(Self {
             name: name?,
             path: path?,
@@ -153,7 +140,10 @@ impl Endpoint {
                 subject: subject?,
             },
             key: issuer.key,
-            verification: verification?,
+            clusters: verification.clusters,
+            verification: verification.verification,
+            grace: verification.grace,
+            danger: verification.danger,
             policy: policy?,
             injection: injection?,
             place,

@@ -17,13 +17,14 @@ use std::path::{Path, PathBuf};
 
 use thiserror::Error;
 
-pub use cluster::{Cluster, JwksSource};
+pub use cluster::{ApiServer, Cluster, JwksSource, KubeconfigSource};
 pub use endpoint::{
-    AnnotationShape, Endpoint, EndpointPath, Injection, KeySource, SigningAlgorithm, Verification,
+    AnnotationShape, Danger, Endpoint, EndpointPath, Injection, KeySource, SigningAlgorithm,
+    Verification,
 };
 pub use injector::{InjectorConfig, SidecarConfig};
 pub use problem::{Place, Problem};
-pub use server::{ServerConfig, ServiceUrl, ServingTls};
+pub use server::{RateLimit, ServerConfig, ServiceUrl, ServingTls};
 
 use reader::Section;
 
@@ -98,12 +99,12 @@ fn read(mut root: Section<'_>, problems: &problem::Problems) -> Option<Config> {
     let injector = root.section("injector").map(InjectorConfig::read);
     let whole = root.finish();
     let clusters = clusters?.into_iter().collect::<Option<Vec<_>>>();
-    let endpoints = endpoints?.into_iter().collect::<Option<Vec<_>>>();
+    let mut endpoints = endpoints?.into_iter().collect::<Option<Vec<_>>>();
     // The cross-checks run on whatever could be read, so that they are reported with the rest.
-    if let (Some(clusters), Some(endpoints)) = (&clusters, &endpoints) {
+    if let (Some(clusters), Some(endpoints)) = (&clusters, &mut endpoints) {
         endpoint::check_distinct(endpoints, problems);
-        cluster::check_distinct(clusters, problems);
-        check_reviewable(clusters, endpoints, problems);
+        cluster::check_clusters(clusters, problems);
+        cluster::resolve(clusters, endpoints, problems);
     }
     let server = flatten(server)?;
     let injector = flatten(injector)?;
@@ -128,26 +129,6 @@ fn flatten<T>(part: Option<Option<T>>) -> Option<Option<T>> {
         None => Some(None),
         Some(Some(part)) => Some(Some(part)),
         Some(None) => None,
-    }
-}
-
-/// A TokenReview needs an API server: `verification: tokenReview` cannot be had for clusters known by a file or URL alone.
-fn check_reviewable(clusters: &[Cluster], endpoints: &[Endpoint], problems: &problem::Problems) {
-    let offline = clusters
-        .iter()
-        .find(|cluster| !matches!(cluster.jwks, JwksSource::ApiServer));
-    let Some(offline) = offline else { return };
-    for endpoint in endpoints {
-        if endpoint.verification == Verification::TokenReview {
-            problems.error(
-                endpoint.place.key("verification"),
-                format!(
-                    "is tokenReview, but the API server of cluster {} cannot be asked: write `verification: jwks` (a deleted \
-                     pod's token then stays good until it expires) or `jwks: {{apiServer: {{}}}}` for the cluster",
-                    offline.name
-                ),
-            );
-        }
     }
 }
 

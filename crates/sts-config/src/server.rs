@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::net::SocketAddr;
+use std::num::NonZeroU32;
 use std::path::PathBuf;
 
 use crate::cluster::{parse_https, parse_path};
@@ -57,6 +58,52 @@ pub struct ServerConfig {
     pub admin_listen: SocketAddr,
     /// The serving certificate.
     pub tls: ServingTls,
+    /// How often one caller may come.
+    pub rate_limit: RateLimit,
+}
+
+/// How often one caller may come, in exchanges a second; twice as many at once. `None`: as often as it likes.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct RateLimit {
+    /// For one address that requests come from, before anything is looked at.
+    pub per_address: Option<NonZeroU32>,
+    /// For one pod, once its token was verified and a rule allows it.
+    pub per_pod: Option<NonZeroU32>,
+}
+
+impl RateLimit {
+    /// Far above what sidecars need, even of a node that hides its pods' addresses behind its own.
+    const PER_ADDRESS: u32 = 200;
+    /// A sidecar comes twice in a lifetime.
+    const PER_POD: u32 = 5;
+
+    fn read(section: Option<Section<'_>>) -> Option<Self> {
+        let default = Self {
+            per_address: NonZeroU32::new(Self::PER_ADDRESS),
+            per_pod: NonZeroU32::new(Self::PER_POD),
+        };
+        let Some(mut section) = section else {
+            return Some(default);
+        };
+        let per_address = section.or("perAddress", parse_rate, default.per_address);
+        let per_pod = section.or("perPod", parse_rate, default.per_pod);
+        section.finish()?;
+        Some(Self {
+            per_address: per_address?,
+            per_pod: per_pod?,
+        })
+    }
+}
+
+/// Requests a second; zero is no limit.
+fn parse_rate(text: &str) -> Result<Option<NonZeroU32>, String> {
+    let number: Option<u32> = text.parse().ok();
+    number
+        .filter(|number| *number <= 1_000_000)
+        .map(NonZeroU32::new)
+        .ok_or_else(|| {
+            format!("{text:?} is no number of exchanges a second; 0 stands for no limit")
+        })
 }
 
 /// Where a serving certificate comes from.
@@ -118,6 +165,7 @@ impl Serving {
 impl ServerConfig {
     pub(crate) fn read(mut section: Section<'_>) -> Option<Self> {
         let serving = Serving::read(&mut section);
+        let rate_limit = RateLimit::read(section.section("rateLimit"));
         section.finish()?;
         let Serving {
             listen,
@@ -128,6 +176,7 @@ impl ServerConfig {
             listen,
             admin_listen,
             tls,
+            rate_limit: rate_limit?,
         })
     }
 }

@@ -1,3 +1,5 @@
+mod clusters;
+
 use std::time::Duration;
 
 use sts_core::claims::SubjectForm;
@@ -196,7 +198,7 @@ fn reviews_need_an_api_server() {
     refuses(("jwks: {apiServer: {}}", file), "cannot be asked");
     refuses(
         ("jwks: {apiServer: {}}", "jwks: {file: keys.json}"),
-        "does not say whose it is",
+        "only the API server we run under is believed",
     );
     refuses(
         ("jwks: {apiServer: {}}", "jwks: {apiServer: {}, file: x}"),

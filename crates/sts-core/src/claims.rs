@@ -114,7 +114,8 @@ impl OutgoingClaims {
         let permission = grant.permission();
         let (token, cluster) = (permission.token(), permission.cluster());
         let left = token.expires().since(now);
-        let life = left.min(lifetime.get());
+        let bound = grant.longest_life().unwrap_or(Lifetime::LONGEST);
+        let life = left.min(lifetime.get()).min(bound);
         if life < Lifetime::SHORTEST {
             return Err(ClaimsError::ExpiresTooSoon { left });
         }

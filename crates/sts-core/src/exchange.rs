@@ -7,7 +7,7 @@ use thiserror::Error;
 
 use crate::claims::{ClaimsError, OutgoingClaims, TokenTemplate};
 use crate::ident::{KeyId, TokenId};
-use crate::liveness::Grant;
+use crate::liveness::{Confirmation, Grant};
 use crate::sign::{SignError, SignedToken, SigningKey};
 use crate::time::UnixSeconds;
 
@@ -31,6 +31,8 @@ pub struct Issued {
     pub key_id: KeyId,
     /// The rule that allowed it.
     pub rule: String,
+    /// How it was known that the subject is alive.
+    pub confirmation: Confirmation,
     /// Its `sub`.
     pub subject: String,
     /// Its `exp`, in seconds since the epoch.
@@ -78,6 +80,7 @@ pub fn issue(
         id,
         key_id: key.key_id().clone(),
         rule: grant.permission().rule().to_owned(),
+        confirmation: grant.confirmation(),
         subject: claims.subject().to_owned(),
         expires: claims.expires(),
         lifetime_seconds: claims.lifetime_seconds(),

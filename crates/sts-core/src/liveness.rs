@@ -1,13 +1,17 @@
 //! Whether the subject that the rules allow is alive, and whether both who were asked mean the same one.
 //!
-//! A signature says that a token was once issued; only the API server knows that its pod and ServiceAccount still exist. What it
-//! answers is compared with what the token says, so that neither a confused API server nor a second authenticator that uses names
-//! like a ServiceAccount's can turn one identity into another.
+//! A signature says that a token was once issued; only the API server knows that its pod and ServiceAccount still exist. It is asked
+//! about the token ([`agree`]), or followed by a watch of what exists ([`accept_seen`]), or, where it cannot be reached at all, done
+//! without ([`accept_offline`]). What it answers is compared with what the token says, so that neither a confused API server nor a second
+//! authenticator that uses names like a ServiceAccount's can turn one identity into another.
+
+use std::time::Duration;
 
 use thiserror::Error;
 
 use crate::authorize::Permission;
-use crate::ident::Audience;
+use crate::ident::Uid;
+use crate::time::UnixSeconds;
 
 /// What the API server answered to a TokenReview (`authentication.k8s.io/v1`, `TokenReviewStatus`), as it came.
 #[derive(Clone, Debug, Default, Eq, PartialEq)]
@@ -28,17 +32,145 @@ pub struct Review {
     pub pod_uid: Vec<String>,
 }
 
+/// What is known of one object with a uid: a ServiceAccount or a pod that has not finished.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Existence {
+    /// There is no such object.
+    Absent,
+    /// It is being deleted: `metadata.deletionTimestamp`, which lies ahead while the grace period runs.
+    Ending(UnixSeconds),
+    /// It is there.
+    Present,
+}
+
+impl Existence {
+    /// How long after its `deletionTimestamp` an object that a finalizer holds still counts, as at kube-apiserver
+    /// (`pkg/serviceaccount/claims.go`).
+    const LINGERS: Duration = Duration::from_secs(60);
+
+    fn counts(self, now: UnixSeconds) -> bool {
+        match self {
+            Self::Absent => false,
+            Self::Ending(at) => now <= at.saturating_add(Self::LINGERS),
+            Self::Present => true,
+        }
+    }
+}
+
+/// What a watch knows of a token's subject.
+#[derive(Clone, Copy, Debug)]
+pub struct Sighting {
+    /// The pod of the token's pod uid.
+    pub pod: Existence,
+    /// The ServiceAccount of the token's ServiceAccount uid.
+    pub service_account: Existence,
+    /// How long ago the API server gave its last sign of life: what it did since then is not known.
+    pub age: Duration,
+}
+
+impl Sighting {
+    /// How old a sighting may be. A watch gives a sign of life every ten seconds.
+    pub const FRESH: Duration = Duration::from_secs(30);
+}
+
+/// How long after the API server's last word its word still counts. Zero, the default: not at all.
+///
+/// Invariant: at most [`Grace::LONGEST`].
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub struct Grace(Duration);
+
+impl Grace {
+    /// The longest: whoever wants more than bridging a restart of the API server wants [`accept_offline`].
+    pub const LONGEST: Duration = Duration::from_secs(300);
+    /// How long a token lives at most that was issued in grace.
+    pub const TOKEN_LIFE: Duration = Duration::from_secs(300);
+
+    /// The grace, or `None` if it is too long.
+    pub fn new(duration: Duration) -> Option<Self> {
+        (duration <= Self::LONGEST).then_some(Self(duration))
+    }
+
+    /// The grace as a duration.
+    pub const fn get(self) -> Duration {
+        self.0
+    }
+}
+
+/// How it is known that the subject of a grant is alive.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Confirmation {
+    /// It was a short time ago, and the API server does not answer now.
+    Grace,
+    /// It is not known.
+    Offline,
+    /// The API server has said so.
+    Review,
+    /// A watch says so.
+    Watch,
+}
+
+impl Confirmation {
+    /// The name in the audit line.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Grace => "grace",
+            Self::Offline => "offline",
+            Self::Review => "tokenReview",
+            Self::Watch => "watch",
+        }
+    }
+}
+
+/// That the API server vouched for a subject, and when. Only [`Grant::verdict`] makes one.
+#[derive(Clone, Debug)]
+pub struct Verdict {
+    pod: Uid,
+    service_account: Uid,
+    at: UnixSeconds,
+}
+
+impl Verdict {
+    /// When the API server said so.
+    pub fn at(&self) -> UnixSeconds {
+        self.at
+    }
+}
+
 /// The right to one token for one subject: the rules allow it, and what can be known about its life is known. Only this module makes
 /// one, and only of a [`Permission`]: so nobody can leave out the rules, the check of the token or this one, or mix two subjects.
 #[derive(Debug)]
 pub struct Grant {
     permission: Permission,
+    confirmation: Confirmation,
 }
 
 impl Grant {
     /// What the rules allowed, to whom.
     pub fn permission(&self) -> &Permission {
         &self.permission
+    }
+
+    /// How it is known that the subject is alive.
+    pub fn confirmation(&self) -> Confirmation {
+        self.confirmation
+    }
+
+    /// The longest life of a token for this grant, where the grant bounds it.
+    pub fn longest_life(&self) -> Option<Duration> {
+        match self.confirmation {
+            Confirmation::Grace => Some(Grace::TOKEN_LIFE),
+            Confirmation::Offline | Confirmation::Review | Confirmation::Watch => None,
+        }
+    }
+
+    /// The API server's word, for [`accept_in_grace`] later; `None` where this grant is not its word of just now.
+    pub fn verdict(&self, now: UnixSeconds) -> Option<Verdict> {
+        let token = self.permission.token();
+        (self.confirmation == Confirmation::Review).then(|| Verdict {
+            pod: token.pod().uid.clone(),
+            service_account: token.service_account().uid.clone(),
+            at: now,
+        })
     }
 }
 
@@ -57,6 +189,15 @@ pub enum LivenessError {
     /// The API server does not take the token: its pod or ServiceAccount is gone, most likely.
     #[error("API server does not accept the token any more")]
     Gone,
+    /// The pod is gone, or has run to its end.
+    #[error("pod is gone or has finished")]
+    PodGone,
+    /// The ServiceAccount is gone; one of the same name that was made anew is another one.
+    #[error("ServiceAccount is gone")]
+    ServiceAccountGone,
+    /// The API server's last word is too old, or there is none. Not the caller's fault.
+    #[error("the API server's last word is too old")]
+    Unconfirmed,
 }
 
 impl LivenessError {
@@ -66,6 +207,9 @@ impl LivenessError {
             Self::AudienceMismatch => "aud_mismatch",
             Self::Disagree { .. } => "review_disagrees",
             Self::Gone => "subject_gone",
+            Self::PodGone => "pod_gone",
+            Self::ServiceAccountGone => "service_account_gone",
+            Self::Unconfirmed => "backend_unavailable",
         }
     }
 }
@@ -74,11 +218,8 @@ impl LivenessError {
 ///
 /// # Errors
 /// [`LivenessError`] says what does not fit.
-pub fn agree(
-    permission: Permission,
-    review: &Review,
-    audience: &Audience,
-) -> Result<Grant, LivenessError> {
+pub fn agree(permission: Permission, review: &Review) -> Result<Grant, LivenessError> {
+    let audience = permission.token().audience();
     if !review.authenticated || review.error.is_some() {
         return Err(LivenessError::Gone);
     }
@@ -106,14 +247,81 @@ pub fn agree(
     if !same(&review.pod_uid, pod.uid.as_str()) {
         return Err(LivenessError::Disagree { about: "pod uid" });
     }
-    Ok(Grant { permission })
+    Ok(Grant {
+        permission,
+        confirmation: Confirmation::Review,
+    })
+}
+
+/// Grants the token when a watch has its pod and its ServiceAccount, by uid, and is not older than it may be.
+///
+/// Name and namespace need no second look: a uid is one object's in the whole cluster and for all time, and the API server has signed that
+/// this one belongs to that name.
+///
+/// # Errors
+/// [`LivenessError`] says what is gone, or that the watch is too old to say.
+pub fn accept_seen(
+    permission: Permission,
+    sighting: Sighting,
+    grace: Grace,
+    now: UnixSeconds,
+) -> Result<Grant, LivenessError> {
+    let confirmation = if sighting.age <= Sighting::FRESH {
+        Confirmation::Watch
+    } else if sighting.age <= Sighting::FRESH.saturating_add(grace.get()) {
+        Confirmation::Grace
+    } else {
+        return Err(LivenessError::Unconfirmed);
+    };
+    if !sighting.pod.counts(now) {
+        return Err(LivenessError::PodGone);
+    }
+    if !sighting.service_account.counts(now) {
+        return Err(LivenessError::ServiceAccountGone);
+    }
+    Ok(Grant {
+        permission,
+        confirmation,
+    })
+}
+
+/// Grants the token on the API server's last word about its subject, where it does not answer now.
+///
+/// # Errors
+/// [`LivenessError::Unconfirmed`] when that word is about somebody else, or too old.
+pub fn accept_in_grace(
+    permission: Permission,
+    last: &Verdict,
+    grace: Grace,
+    now: UnixSeconds,
+) -> Result<Grant, LivenessError> {
+    let Verdict {
+        pod,
+        service_account,
+        at,
+    } = last;
+    let token = permission.token();
+    let same = *pod == token.pod().uid && *service_account == token.service_account().uid;
+    // A word from the future is of a clock that was set back: nobody knows how old it is.
+    let young = *at <= now && now.since(*at) <= grace.get() && !grace.get().is_zero();
+    if same && young {
+        Ok(Grant {
+            permission,
+            confirmation: Confirmation::Grace,
+        })
+    } else {
+        Err(LivenessError::Unconfirmed)
+    }
 }
 
 /// Grants the token on the subject token's word alone, for issuers whose API server cannot be asked (`verification: jwks`).
 ///
 /// What that leaves exposed: a token stays good until it expires, also when its pod is long gone.
 pub fn accept_offline(permission: Permission) -> Grant {
-    Grant { permission }
+    Grant {
+        permission,
+        confirmation: Confirmation::Offline,
+    }
 }
 
 #[cfg(test)]

@@ -9,6 +9,8 @@ use std::time::Duration;
 pub struct UnixSeconds(u64);
 
 impl UnixSeconds {
+    /// 1970-01-01T00:00:00Z.
+    pub const EPOCH: Self = Self(0);
     /// The last second of the year 9999, the last that RFC 3339 can write.
     pub const LATEST: Self = Self(253_402_300_799);
 

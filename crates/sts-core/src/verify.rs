@@ -19,6 +19,9 @@ pub struct Expectations {
     /// The endpoint's own token audience. The token must be for it, and for nobody else: one that another service takes too could
     /// have been stolen there.
     pub audience: Audience,
+    /// The API server's own audiences, where the operator has written them out under `danger:`. A token that is for these alone is a
+    /// pod's default token: whoever gets hold of it anywhere can use it here. Empty: none is taken.
+    pub api_server_audiences: Vec<Audience>,
     /// The longest life a token may have been issued with. Stops the one-year tokens that clusters issue for old clients.
     pub longest_life: Duration,
 }
@@ -26,6 +29,9 @@ pub struct Expectations {
 impl Expectations {
     /// The longest life by default: one day.
     pub const LONGEST_LIFE: Duration = Duration::from_secs(86_400);
+    /// The life of a pod's default token: kube-apiserver stretches it to a year for old clients
+    /// (`--service-account-extend-token-expiration`; `pkg/serviceaccount/claims.go`). Counts for the API server's audiences alone.
+    const EXTENDED_LIFE: Duration = Duration::from_secs(31_536_000);
 }
 
 /// A Kubernetes ServiceAccount: by uid, since a name can be deleted and made anew.
@@ -71,6 +77,7 @@ pub struct VerifiedToken {
     service_account: ServiceAccount,
     pod: Pod,
     node: Option<Node>,
+    audience: Audience,
     expires: UnixSeconds,
     id: Option<TokenId>,
 }
@@ -94,6 +101,11 @@ impl VerifiedToken {
     /// The pod's node, where the cluster writes it into its tokens (Kubernetes 1.30 and later).
     pub fn node(&self) -> Option<&Node> {
         self.node.as_ref()
+    }
+
+    /// The audience it was accepted for: what the API server is asked about.
+    pub fn audience(&self) -> &Audience {
+        &self.audience
     }
 
     /// When it ends.
@@ -202,8 +214,8 @@ pub fn verify(
         return Err(VerifyError::IssuerMismatch);
     }
     let claims = token.into_signed_claims(keys)?;
-    check_audience(&claims, &expectations.audience)?;
-    let expires = check_times(&claims, expectations.longest_life, now)?;
+    let (audience, longest_life) = accepted_audience(&claims, expectations)?;
+    let expires = check_times(&claims, longest_life, now)?;
     let (service_account, pod, node) = parse_binding(&claims)?;
     if text(&claims, "sub", "sub")? != service_account.username() {
         return Err(VerifyError::SubjectMismatch);
@@ -218,13 +230,18 @@ pub fn verify(
         service_account,
         pod,
         node,
+        audience: audience.clone(),
         expires,
         id,
     })
 }
 
-/// RFC 7519, section 4.1.3: one text or an array of texts.
-fn check_audience(claims: &Claims, ours: &Audience) -> Result<(), VerifyError> {
+/// The audience that the token is accepted for, and how long such a token may live at most (RFC 7519, section 4.1.3: one text or an
+/// array of texts). Ours, or the API server's if that is allowed; never the one in place of the other, and never both.
+fn accepted_audience<'e>(
+    claims: &Claims,
+    expectations: &'e Expectations,
+) -> Result<(&'e Audience, Duration), VerifyError> {
     const WRONG: VerifyError = VerifyError::ClaimType { claim: "aud" };
     let audience = claims.get("aud").ok_or(WRONG)?;
     let audiences: Vec<&str> = match audience.as_array() {
@@ -235,13 +252,23 @@ fn check_audience(claims: &Claims, ours: &Audience) -> Result<(), VerifyError> {
             .ok_or(WRONG)?,
         None => vec![audience.as_text().ok_or(WRONG)?],
     };
-    if !audiences.contains(&ours.as_str()) {
-        return Err(VerifyError::AudienceMismatch);
+    let ours = &expectations.audience;
+    if audiences.contains(&ours.as_str()) {
+        return if audiences.iter().all(|audience| *audience == ours.as_str()) {
+            Ok((ours, expectations.longest_life))
+        } else {
+            Err(VerifyError::AudienceNotExclusive)
+        };
     }
-    if audiences.iter().any(|audience| *audience != ours.as_str()) {
-        return Err(VerifyError::AudienceNotExclusive);
-    }
-    Ok(())
+    let api_server = |audience: &&str| {
+        let known = &expectations.api_server_audiences;
+        known.iter().find(|known| known.as_str() == *audience)
+    };
+    let accepted: Option<Vec<_>> = audiences.iter().map(api_server).collect();
+    accepted
+        .and_then(|accepted| accepted.first().copied())
+        .map(|audience| (audience, Expectations::EXTENDED_LIFE))
+        .ok_or(VerifyError::AudienceMismatch)
 }
 
 /// `exp`, `iat` and `nbf` are all required, whole, and in order; returns `exp`.

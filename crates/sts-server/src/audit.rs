@@ -71,14 +71,16 @@ impl Trail {
         }
     }
 
-    /// Writes the line, unless it is one more refusal of nobody known than the window holds.
+    /// Writes the line, unless it is one more refusal of nobody known, or of somebody who comes too often, than the window holds.
     pub(crate) fn write(
         &self,
         source: SocketAddr,
         subject: Option<&Subject>,
         outcome: &Result<Issued, ExchangeError>,
     ) {
-        if outcome.is_ok() || subject.is_some() || self.lock().admits() {
+        let flood = matches!(outcome, Err(ExchangeError::TooOften { .. }));
+        let known = subject.is_some() && !flood;
+        if outcome.is_ok() || known || self.lock().admits() {
             write(&self.endpoint, source, subject, outcome);
         }
     }
@@ -137,6 +139,7 @@ fn write(
         detail = refused.map(|error| chain(error).to_string()),
         endpoint = endpoint.as_str(),
         rule = issued.map(|issued| issued.rule.as_str()),
+        confirmed_by = issued.map(|issued| issued.confirmation.name()),
         cluster = subject.map(|subject| subject.cluster.as_str()),
         namespace = subject.map(|subject| subject.namespace.as_str()),
         service_account = subject.map(|subject| subject.service_account.as_str()),

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use arc_swap::ArcSwapOption;
 use axum::Router;
 use axum::routing::{any, get, post};
-use sts_config::Verification;
+use sts_config::Danger;
 use sts_core::claims::TokenTemplate;
 use sts_core::ident::{Audience, EndpointName};
 use sts_core::policy::Policy;
@@ -16,9 +16,10 @@ use sts_core::sign::SigningKey;
 
 use crate::audit::Trail;
 use crate::capacity::Capacity;
-use crate::key_source::KeySources;
+use crate::cluster::Clusters;
+use crate::confirm::Confirming;
+use crate::limit::RateLimits;
 use crate::metrics::Metrics;
-use crate::review::Reviewer;
 use crate::routes::{ROUTES, Route};
 
 /// What the handlers of one endpoint share.
@@ -27,16 +28,16 @@ pub(crate) struct EndpointState {
     pub(crate) token_audience: Audience,
     pub(crate) template: TokenTemplate,
     pub(crate) policy: Policy,
-    pub(crate) verification: Verification,
+    pub(crate) confirming: Confirming,
+    pub(crate) danger: Danger,
     /// `None` until it was read or made; until then the endpoint answers 503.
     pub(crate) key: Arc<ArcSwapOption<SigningKey>>,
-    pub(crate) keys: Arc<KeySources>,
-    /// `None` in a server without an API server, whose endpoints are all `verification: jwks`.
-    pub(crate) reviewer: Option<Reviewer>,
+    pub(crate) clusters: Clusters,
     pub(crate) metrics: Metrics,
     pub(crate) trail: Trail,
-    /// All endpoints have it in common.
+    /// All endpoints have these in common.
     pub(crate) capacity: Capacity,
+    pub(crate) limits: RateLimits,
 }
 
 /// The routes of one endpoint.

@@ -3,6 +3,8 @@
 //! The caller gets a status, a standard code and a fixed sentence; what exactly was wrong goes to the audit line alone, so that the
 //! answer tells nobody which pods and ServiceAccounts exist. The caller learns one thing more than yes or no: whether to come back.
 
+use std::time::Duration;
+
 use axum::Json;
 use axum::http::{HeaderName, HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
@@ -13,6 +15,8 @@ use sts_core::liveness::LivenessError;
 use sts_core::token::ParseTokenError;
 use sts_core::verify::VerifyError;
 use thiserror::Error;
+
+use crate::limit::TooOften;
 
 /// Why a request is no token exchange. The caller's fault, said as precisely as the standards do.
 #[derive(Clone, Copy, Debug, Eq, Error, PartialEq)]
@@ -64,6 +68,12 @@ pub(crate) enum ExchangeError {
     Refused(#[source] Refusal),
     #[error("request is no token exchange")]
     Request(#[source] RequestError),
+    /// The address or the pod came more often than one may.
+    #[error("caller came too often")]
+    TooOften {
+        /// When it may come again.
+        after: Duration,
+    },
     /// Something we need does not answer: nobody gets a token until it does.
     #[error("{what} is not available")]
     Unavailable { what: &'static str },
@@ -81,6 +91,7 @@ impl ExchangeError {
             Self::Parse(error) => error.code(),
             Self::Refused(refusal) => refusal.code(),
             Self::Request(_) => "request_invalid",
+            Self::TooOften { .. } => "rate_limited",
             Self::Unavailable { .. } => "backend_unavailable",
             Self::Verify(error) => error.code(),
         }
@@ -91,13 +102,14 @@ impl ExchangeError {
         match self {
             Self::Refused(_) => Answer::Denied,
             Self::Issue(IssueError::Sign(_)) => Answer::Broken,
+            Self::Liveness(LivenessError::Unconfirmed) | Self::Unavailable { .. } => Answer::Later,
+            Self::TooOften { after } => Answer::Slower { after: *after },
             Self::IssuerUnknown
             | Self::Issue(IssueError::Claims(_))
             | Self::Liveness(_)
             | Self::Parse(_)
             | Self::Verify(_) => Answer::TokenRefused,
             Self::Request(error) => Answer::Request(*error),
-            Self::Unavailable { .. } => Answer::Later,
         }
     }
 }
@@ -111,11 +123,18 @@ pub(crate) enum Presentation {
     Form,
 }
 
+impl From<TooOften> for ExchangeError {
+    fn from(TooOften { after }: TooOften) -> Self {
+        Self::TooOften { after }
+    }
+}
+
 enum Answer {
     Broken,
     Denied,
     Later,
     Request(RequestError),
+    Slower { after: Duration },
     TokenRefused,
 }
 
@@ -140,6 +159,7 @@ pub(crate) fn respond(error: &ExchangeError, presentation: Presentation) -> Resp
             );
             return with(response, header::RETRY_AFTER, RETRY_AFTER);
         }
+        Answer::Slower { after } => return slower(after),
         Answer::Denied if bearer => (StatusCode::FORBIDDEN, "insufficient_scope", DENIED),
         Answer::Denied => (StatusCode::BAD_REQUEST, "invalid_target", DENIED),
         Answer::TokenRefused if bearer => (StatusCode::UNAUTHORIZED, "invalid_token", REFUSED),
@@ -172,6 +192,17 @@ pub(crate) fn respond(error: &ExchangeError, presentation: Presentation) -> Resp
         header::WWW_AUTHENTICATE,
         HeaderValue::from_static(challenge),
     )
+}
+
+/// RFC 6585, section 4; the code is RFC 6749's nearest.
+fn slower(after: Duration) -> Response {
+    let response = body(
+        StatusCode::TOO_MANY_REQUESTS,
+        "temporarily_unavailable",
+        "too many requests: try again later",
+    );
+    let seconds = after.as_secs().saturating_add(1);
+    with(response, header::RETRY_AFTER, HeaderValue::from(seconds))
 }
 
 const DENIED: &str = "no rule of this endpoint allows this ServiceAccount";

@@ -7,11 +7,9 @@ use std::time::Duration;
 
 use futures_util::FutureExt as _;
 use jiff::Timestamp;
-use sts_config::Verification;
-use sts_core::authorize::{Permission, authorize};
+use sts_core::authorize::authorize;
 use sts_core::exchange::{Issuance, Issued, issue};
-use sts_core::ident::{ClusterName, TokenId};
-use sts_core::liveness::{Grant, accept_offline, agree};
+use sts_core::ident::TokenId;
 use sts_core::time::UnixSeconds;
 use sts_core::token::RawToken;
 use sts_core::verify::{Expectations, VerifiedToken, verify};
@@ -19,8 +17,9 @@ use tokio::time::timeout;
 use uuid::Uuid;
 
 use crate::audit::Subject;
+use crate::cluster::Cluster;
 use crate::endpoint::EndpointState;
-use crate::error::{ExchangeError, RequestError};
+use crate::error::ExchangeError;
 
 /// How long a decision may take: a TokenReview's patience, and some for a key set that must be read first.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(8);
@@ -29,14 +28,14 @@ pub(crate) const PATIENCE: Duration = Duration::from_secs(8);
 /// gone by then.
 pub(crate) async fn run(
     endpoint: &Arc<EndpointState>,
-    token: Result<RawToken, RequestError>,
+    token: Result<RawToken, ExchangeError>,
     source: SocketAddr,
     now: Timestamp,
 ) -> Result<Issued, ExchangeError> {
     let refuse = |error| record(endpoint, source, None, Err(error));
     let token = match token {
         Ok(token) => token,
-        Err(error) => return refuse(ExchangeError::Request(error)),
+        Err(error) => return refuse(error),
     };
     let Some(slot) = endpoint.capacity.slot() else {
         return refuse(ExchangeError::Unavailable { what: "capacity" });
@@ -82,7 +81,7 @@ fn record(
     outcome
 }
 
-/// route → key set → verify → authorize → review → agree → issue. What is known of the subject is left in `subject` for the audit line.
+/// route → key set → verify → authorize → confirm → issue. What is known of the subject is left in `subject` for the audit line.
 async fn decide(
     endpoint: &EndpointState,
     token: &RawToken,
@@ -94,10 +93,12 @@ async fn decide(
         what: "signing key",
     })?;
     let (cluster, verified) = check(endpoint, token, now).await?;
-    *subject = Some(Subject::of(&verified, &cluster));
+    *subject = Some(Subject::of(&verified, cluster.name()));
     let permission =
-        authorize(&endpoint.policy, &cluster, verified).map_err(ExchangeError::Refused)?;
-    let grant = confirm(endpoint, token, permission).await?;
+        authorize(&endpoint.policy, cluster.name(), verified).map_err(ExchangeError::Refused)?;
+    endpoint.limits.pod(permission.token().pod())?;
+    let confirming = &endpoint.confirming;
+    let grant = confirming.confirm(cluster, token, permission, now).await?;
     let issuance = Issuance {
         template: &endpoint.template,
         key: &key,
@@ -109,49 +110,29 @@ async fn decide(
 
 /// The local check. Nothing is sent anywhere on behalf of a token that no configured issuer's key has signed, except that a key id we
 /// do not know may make us read that issuer's own key set again, seldom.
-async fn check(
-    endpoint: &EndpointState,
+async fn check<'e>(
+    endpoint: &'e EndpointState,
     token: &RawToken,
     now: UnixSeconds,
-) -> Result<(ClusterName, VerifiedToken), ExchangeError> {
+) -> Result<(&'e Cluster, VerifiedToken), ExchangeError> {
     let unverified = token.route().map_err(ExchangeError::Parse)?;
-    let source = endpoint
-        .keys
+    let cluster = endpoint
+        .clusters
         .of(unverified.unverified_issuer())
         .ok_or(ExchangeError::IssuerUnknown)?;
-    let snapshot = source.keys_with(unverified.key_id()).await;
+    let snapshot = cluster.keys.keys_with(unverified.key_id()).await;
     let snapshot = snapshot.ok_or(ExchangeError::Unavailable {
         what: "the issuer's key set",
     })?;
     let expectations = Expectations {
         issuer: snapshot.issuer.clone(),
         audience: endpoint.token_audience.clone(),
+        api_server_audiences: endpoint.danger.api_server_audiences.clone(),
         longest_life: Expectations::LONGEST_LIFE,
     };
     let verified =
         verify(unverified, &snapshot.keys, &expectations, now).map_err(ExchangeError::Verify)?;
-    Ok((source.cluster().clone(), verified))
-}
-
-/// Asks the API server, where the endpoint wants that.
-async fn confirm(
-    endpoint: &EndpointState,
-    token: &RawToken,
-    permission: Permission,
-) -> Result<Grant, ExchangeError> {
-    match (endpoint.verification, &endpoint.reviewer) {
-        (Verification::Jwks, _) => Ok(accept_offline(permission)),
-        (Verification::TokenReview, Some(reviewer)) => {
-            let review = reviewer.review(token, &endpoint.token_audience).await;
-            let review = review.or(Err(ExchangeError::Unavailable {
-                what: "the API server",
-            }))?;
-            agree(permission, &review, &endpoint.token_audience).map_err(ExchangeError::Liveness)
-        }
-        (Verification::TokenReview, None) => Err(ExchangeError::Unavailable {
-            what: "the API server",
-        }),
-    }
+    Ok((cluster, verified))
 }
 
 /// A clock before 1970 or after 9999 is broken: then nobody gets a token.

@@ -6,7 +6,6 @@ use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
 use arc_swap::ArcSwapOption;
-use kube::Client;
 use sts_config::{Cluster, JwksSource};
 use sts_core::ident::{ClusterName, Issuer, KeyId};
 use sts_core::keys::KeySet;
@@ -18,6 +17,7 @@ use tokio::time::{Instant, sleep};
 pub use fetch::FetchError;
 use fetch::{Fetched, Fetcher};
 
+use crate::api_server::ApiServer;
 use crate::metrics::Metrics;
 
 /// How often a key set is read again.
@@ -36,27 +36,12 @@ pub(crate) struct KeySources {
 }
 
 impl KeySources {
-    /// The sources of the configured clusters; `client` is needed if one of them is the API server we run under.
-    pub(crate) fn new(clusters: &[Cluster], client: Option<&Client>) -> Result<Self, FetchError> {
-        let source = |cluster| KeySource::new(cluster, client).map(Arc::new);
-        Ok(Self {
-            sources: clusters.iter().map(source).collect::<Result<_, _>>()?,
-        })
+    pub(crate) fn new(sources: Vec<Arc<KeySource>>) -> Self {
+        Self { sources }
     }
 
     pub(crate) fn iter(&self) -> impl Iterator<Item = &Arc<KeySource>> {
         self.sources.iter()
-    }
-
-    /// The source of an issuer's keys: byte for byte the configured issuer, or the one the API server names.
-    /// An API server that has not said yet who it is may be anybody's, but not the issuer of a source that is known.
-    pub(crate) fn of(&self, issuer: &Issuer) -> Option<&KeySource> {
-        let known = |source: &&Arc<KeySource>| source.issuer().as_ref() == Some(issuer);
-        let unknown = |source: &&Arc<KeySource>| source.issuer().is_none();
-        let found = self.sources.iter().find(known);
-        found
-            .or_else(|| self.sources.iter().find(unknown))
-            .map(AsRef::as_ref)
     }
 }
 
@@ -114,16 +99,21 @@ pub(crate) struct KeySource {
 }
 
 impl KeySource {
-    fn new(cluster: &Cluster, client: Option<&Client>) -> Result<Self, FetchError> {
+    /// The source of a configured cluster's keys.
+    pub(crate) fn new(
+        cluster: &Cluster,
+        api_server: Option<&ApiServer>,
+    ) -> Result<Self, FetchError> {
         let Cluster {
             name,
             issuer,
             jwks,
+            api_server: _,
             place: _,
         } = cluster;
         let fetcher = match jwks {
             JwksSource::ApiServer => {
-                Fetcher::api_server(client.cloned().ok_or(FetchError::NoApiServer)?)
+                Fetcher::api_server(api_server.cloned().ok_or(FetchError::NoApiServer)?)
             }
             JwksSource::File(path) => Fetcher::file(path.clone()),
             JwksSource::Url { url, ca_file } => Fetcher::url(url, ca_file.as_deref())?,
@@ -143,7 +133,7 @@ impl KeySource {
     }
 
     /// The configured issuer, or the one that the API server named.
-    fn issuer(&self) -> Option<Issuer> {
+    pub(crate) fn issuer(&self) -> Option<Issuer> {
         let discovered = || {
             let snapshot = self.snapshot.load();
             snapshot.as_ref().map(|snapshot| snapshot.issuer.clone())

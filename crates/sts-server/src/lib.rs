@@ -3,20 +3,27 @@
 //! It decides nothing: `sts-core` does. What is here carries bytes in and out, fetches what the decision needs, and writes down what
 //! was decided. Follow a request from `endpoint` to `exchange`; `error` is the one place where a refusal becomes an HTTP status.
 
+mod api_server;
 mod app;
 mod audit;
 mod ca_config_map;
 mod capacity;
+mod cluster;
+mod clusters;
+mod confirm;
 mod endpoint;
 mod error;
 mod exchange;
 mod extract;
 mod key_source;
+mod limit;
 mod metrics;
+mod presence;
 mod review;
 mod routes;
 mod run;
 mod signing_keys;
 
+pub use api_server::CallError;
 pub use key_source::FetchError;
 pub use run::{RunError, run};

@@ -22,17 +22,47 @@ struct ClusterLabels {
     cluster: String,
 }
 
+#[derive(Clone, Debug, EncodeLabelSet, Eq, Hash, PartialEq)]
+struct DangerLabels {
+    endpoint: String,
+    setting: &'static str,
+}
+
+#[derive(Clone, Debug, EncodeLabelSet, Eq, Hash, PartialEq)]
+struct WatchedLabels {
+    cluster: String,
+    kind: &'static str,
+}
+
 /// The server's counters.
 #[derive(Clone, Default)]
 pub(crate) struct Metrics {
+    dangers: Family<DangerLabels, Gauge>,
     exchanges: Family<ExchangeLabels, Counter>,
     key_sets: Family<ClusterLabels, Gauge>,
+    watched: Family<WatchedLabels, Gauge>,
+    watches: Family<ClusterLabels, Gauge>,
 }
 
 impl Metrics {
     /// Counters that the registry shows.
     pub(crate) fn register(registry: &mut Registry) -> Self {
         let metrics = Self::default();
+        registry.register(
+            "sts_danger",
+            "What endpoints are set to against our advice: 1 for each setting",
+            metrics.dangers.clone(),
+        );
+        registry.register(
+            "sts_watch_up",
+            "Whether the watch of the cluster gives signs of life: 1 or 0",
+            metrics.watches.clone(),
+        );
+        registry.register(
+            "sts_watched_objects",
+            "Objects of the cluster that the watch knows",
+            metrics.watched.clone(),
+        );
         registry.register(
             "sts_exchange",
             "Token exchanges by endpoint and outcome",
@@ -52,6 +82,33 @@ impl Metrics {
             cluster: cluster.as_str().to_owned(),
         };
         self.key_sets.get_or_create(&labels).set(i64::from(up));
+    }
+
+    /// Shows what an endpoint is set to against our advice.
+    pub(crate) fn danger(&self, endpoint: &EndpointName, setting: &'static str) {
+        let labels = DangerLabels {
+            endpoint: endpoint.as_str().to_owned(),
+            setting,
+        };
+        self.dangers.get_or_create(&labels).set(1);
+    }
+
+    /// Shows whether a cluster's watch gives signs of life.
+    pub(crate) fn watch(&self, cluster: &ClusterName, up: bool) {
+        let labels = ClusterLabels {
+            cluster: cluster.as_str().to_owned(),
+        };
+        self.watches.get_or_create(&labels).set(i64::from(up));
+    }
+
+    /// Shows how many objects of a kind a cluster's watch knows.
+    pub(crate) fn watched(&self, cluster: &ClusterName, kind: &'static str, count: usize) {
+        let labels = WatchedLabels {
+            cluster: cluster.as_str().to_owned(),
+            kind,
+        };
+        let count = i64::try_from(count).unwrap_or(i64::MAX);
+        self.watched.get_or_create(&labels).set(count);
     }
 
     /// Counts one exchange.

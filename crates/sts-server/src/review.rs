@@ -3,68 +3,66 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+use axum::http::{Request, header};
 use k8s_openapi::api::authentication::v1::{TokenReview, TokenReviewSpec, TokenReviewStatus};
-use kube::api::PostParams;
-use kube::{Api, Client};
-use sts_core::ident::Audience;
+use sts_core::ident::{Audience, ClusterName};
 use sts_core::liveness::Review;
 use sts_core::token::RawToken;
-use thiserror::Error;
-use tokio::time::timeout;
+use svc_runtime::log::chain;
+
+use crate::api_server::{ApiServer, CallError, call};
 
 /// How long the API server may take.
 const PATIENCE: Duration = Duration::from_secs(5);
+/// The largest answer read: it repeats the token and names a user, some groups and some extra values.
+const LARGEST_ANSWER: usize = 256 * 1024;
+const PATH: &str = "/apis/authentication.k8s.io/v1/tokenreviews";
 
-/// Asks the API server.
+/// Asks one cluster's API server.
 #[derive(Clone)]
 pub(crate) struct Reviewer {
-    api: Api<TokenReview>,
+    cluster: ClusterName,
+    api_server: ApiServer,
 }
 
-/// The API server gave no answer about the token. Not the caller's fault, and no reason to give or to refuse a token.
-#[derive(Debug, Error)]
-#[error("TokenReview got no answer")]
-pub(crate) struct ReviewError;
-
 impl Reviewer {
-    pub(crate) fn new(client: Client) -> Self {
+    pub(crate) fn new(cluster: ClusterName, api_server: ApiServer) -> Self {
         Self {
-            api: Api::all(client),
+            cluster,
+            api_server,
         }
     }
 
     /// Reviews a token for one audience. The API server is never asked without one: then it would check for its own.
+    ///
+    /// An error is not the caller's fault, and no reason to give or to refuse a token.
     pub(crate) async fn review(
         &self,
         token: &RawToken,
         audience: &Audience,
-    ) -> Result<Review, ReviewError> {
-        let request = TokenReview {
+    ) -> Result<Review, CallError> {
+        let review = self.ask(token, audience).await;
+        if let Err(error) = &review {
+            tracing::error!(cluster = %self.cluster, error = %chain(error), "TokenReview got no answer");
+        }
+        review
+    }
+
+    async fn ask(&self, token: &RawToken, audience: &Audience) -> Result<Review, CallError> {
+        let review = TokenReview {
             spec: TokenReviewSpec {
                 token: token.expose().to_owned(),
                 audiences: Some(vec![audience.as_str().to_owned()]),
             },
             ..TokenReview::default()
         };
-        let parameters = PostParams::default();
-        match timeout(PATIENCE, self.api.create(&parameters, &request)).await {
-            Ok(Ok(review)) => review.status.map(into_review).ok_or(ReviewError),
-            // A kube error can quote the server's answer, and that the token: only its kind is logged.
-            Ok(Err(kube::Error::Api(status))) => {
-                tracing::error!(status = status.code, reason = %status.reason, "TokenReview was refused");
-                Err(ReviewError)
-            }
-            Ok(Err(_)) => {
-                tracing::error!(
-                    "TokenReview failed: the API server cannot be reached or understood"
-                );
-                Err(ReviewError)
-            }
-            Err(_) => {
-                tracing::error!(patience = ?PATIENCE, "TokenReview got no answer in time");
-                Err(ReviewError)
-            }
-        }
+        let body = serde_json::to_vec(&review).or(Err(CallError::Malformed))?;
+        let request = Request::post(PATH).header(header::CONTENT_TYPE, "application/json");
+        let request = request.body(body).or(Err(CallError::Malformed))?;
+        let client = self.api_server.requests()?;
+        let answer = call(&client, request, LARGEST_ANSWER, PATIENCE).await?;
+        let answer: TokenReview = serde_json::from_slice(&answer).or(Err(CallError::Malformed))?;
+        answer.status.map(into_review).ok_or(CallError::Malformed)
     }
 }
 

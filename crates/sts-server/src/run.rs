@@ -6,7 +6,9 @@ use std::sync::Arc;
 use arc_swap::ArcSwapOption;
 use kube::Client;
 use prometheus_client::registry::Registry;
-use sts_config::{Config, Endpoint, JwksSource, KeySource, ServerConfig, ServingTls};
+use sts_config::{
+    ApiServer, Config, Endpoint, KeySource, KubeconfigSource, RateLimit, ServerConfig, ServingTls,
+};
 use svc_runtime::kube_client::KubeClientError;
 use svc_runtime::tls::{AuthorityError, CertificateError, ManagedSecret, ServingCertificate};
 use svc_runtime::{Limits, Readiness, ServeError, Shutdown, Tasks, TasksError};
@@ -15,12 +17,15 @@ use tokio::net::TcpListener;
 use tokio::sync::watch;
 use tokio::time::timeout;
 
+use crate::api_server::USER_AGENT;
 use crate::audit::Trail;
 use crate::capacity::Capacity;
+use crate::clusters::{Started, start_clusters};
+use crate::confirm::Confirming;
 use crate::endpoint::EndpointState;
-use crate::key_source::{FetchError, KeySetBoard, KeySources};
+use crate::key_source::FetchError;
+use crate::limit::RateLimits;
 use crate::metrics::Metrics;
-use crate::review::Reviewer;
 use crate::{app, audit, ca_config_map, exchange, signing_keys};
 
 /// Why the server does not run.
@@ -65,12 +70,12 @@ pub enum RunError {
 }
 
 /// What the parts of a starting server need of each other.
-struct Start {
-    namespace: String,
-    client: Option<Client>,
-    readiness: Readiness,
-    shutdown: Shutdown,
-    tasks: Tasks,
+pub(crate) struct Start {
+    pub(crate) namespace: String,
+    pub(crate) client: Option<Client>,
+    pub(crate) readiness: Readiness,
+    pub(crate) shutdown: Shutdown,
+    pub(crate) tasks: Tasks,
 }
 
 /// Runs the server until SIGTERM; `namespace` holds its own objects.
@@ -109,55 +114,38 @@ pub async fn run(config: Config, namespace: String) -> Result<(), RunError> {
 
     let mut registry = Registry::default();
     let metrics = Metrics::register(&mut registry);
-    let keys = Arc::new(KeySources::new(&clusters, start.client.as_ref())?);
-    follow_key_sets(&start, &keys, &metrics);
-    let states = start_endpoints(&start, endpoints, &keys, &metrics).await?;
+    let clusters = start_clusters(&start, &clusters, &endpoints, &metrics).await?;
+    let states = start_endpoints(&start, endpoints, server.rate_limit, &clusters, &metrics);
     let certificate = start_certificate(&start, &server.tls, &url.host())?;
     serve(&start, &server, certificate, states, registry).await?;
     tracing::info!(listen = %server.listen, admin = %server.admin_listen, "serving");
     start.tasks.run().await.map_err(Into::into)
 }
 
-const USER_AGENT: &str = concat!("kube-sts-server/", env!("CARGO_PKG_VERSION"));
-
 fn needs_api_server(
     clusters: &[sts_config::Cluster],
     endpoints: &[Endpoint],
     server: &ServerConfig,
 ) -> bool {
-    clusters
+    clusters.iter().any(|cluster| match &cluster.api_server {
+        Some(ApiServer::Own | ApiServer::Kubeconfig(KubeconfigSource::Secret(_))) => true,
+        Some(ApiServer::At { .. } | ApiServer::Kubeconfig(KubeconfigSource::File(_))) | None => {
+            false
+        }
+    }) || endpoints
         .iter()
-        .any(|cluster| cluster.jwks == JwksSource::ApiServer)
-        || endpoints
-            .iter()
-            .any(|endpoint| matches!(endpoint.key, KeySource::Secret { .. }))
+        .any(|endpoint| matches!(endpoint.key, KeySource::Secret { .. }))
         || matches!(server.tls, ServingTls::Secret { .. })
 }
 
-fn follow_key_sets(start: &Start, keys: &Arc<KeySources>, metrics: &Metrics) {
-    let condition = start.readiness.condition("key set");
-    let board = KeySetBoard::new(Arc::clone(keys), metrics.clone(), condition);
-    let board = Arc::new(board);
-    for source in keys.iter() {
-        start.tasks.spawn(
-            "key set",
-            Arc::clone(source).keep_fresh(Arc::clone(&board), start.shutdown.clone()),
-        );
-    }
-}
-
-async fn start_endpoints(
+fn start_endpoints(
     start: &Start,
     endpoints: Vec<Endpoint>,
-    keys: &Arc<KeySources>,
+    rate_limit: RateLimit,
+    clusters: &Started,
     metrics: &Metrics,
-) -> Result<Vec<(String, Arc<EndpointState>)>, RunError> {
-    let reviewer = match start.client {
-        Some(_) => Some(Reviewer::new(
-            svc_runtime::kube_request_client(USER_AGENT).await?,
-        )),
-        None => None,
-    };
+) -> Vec<(String, Arc<EndpointState>)> {
+    let limits = RateLimits::new(rate_limit);
     let capacity = Capacity::new();
     let state = |endpoint: Endpoint| {
         let Endpoint {
@@ -166,10 +154,16 @@ async fn start_endpoints(
             token_audience,
             template,
             key,
+            clusters: accepted,
             verification,
+            grace,
+            danger,
             policy,
             ..
         } = endpoint;
+        if !danger.api_server_audiences.is_empty() {
+            metrics.danger(&name, "apiServerAudiences");
+        }
         let slot = Arc::new(ArcSwapOption::empty());
         let loading = signing_keys::load(
             key,
@@ -187,15 +181,16 @@ async fn start_endpoints(
             token_audience,
             template,
             policy,
-            verification,
+            confirming: Confirming::new(verification, grace),
+            danger,
             key: slot,
-            keys: Arc::clone(keys),
-            reviewer: reviewer.clone(),
+            clusters: clusters.select(&accepted),
             metrics: metrics.clone(),
+            limits: limits.clone(),
         };
         (path.prefix().to_owned(), Arc::new(state))
     };
-    Ok(endpoints.into_iter().map(state).collect())
+    endpoints.into_iter().map(state).collect()
 }
 
 fn start_certificate(
@@ -324,6 +319,9 @@ async fn record(
         let ended = timeout(audit::WINDOW, all.as_mut()).await;
         for endpoint in &endpoints {
             endpoint.trail.next_window();
+        }
+        if let Some(endpoint) = endpoints.first() {
+            endpoint.limits.sweep();
         }
         if let Ok(ended) = ended {
             return ended;

@@ -28,12 +28,7 @@ pub async fn kube_client(user_agent: &str) -> Result<Client, KubeClientError> {
 ///
 /// [`KubeClientError`] if there is no usable configuration.
 pub async fn kube_request_client(user_agent: &str) -> Result<Client, KubeClientError> {
-    connect(user_agent, |config| {
-        config.read_timeout = Some(READ_TIMEOUT);
-        // Else the time a pooled connection lay idle counts against the next answer.
-        config.reset_reader_on_write = true;
-    })
-    .await
+    connect(user_agent, answer_in_time).await
 }
 
 /// Why there is no client.
@@ -58,7 +53,52 @@ pub enum KubeClientError {
 /// How long a call of [`kube_request_client`] waits for an answer.
 pub const READ_TIMEOUT: Duration = Duration::from_secs(5);
 
+/// The two clients of [`kube_client`] and [`kube_request_client`], of a configuration of another API server.
+///
+/// # Errors
+///
+/// [`KubeClientError`] if the configuration is not usable.
+pub fn kube_clients_of(config: Config, user_agent: &str) -> Result<KubeClients, KubeClientError> {
+    Ok(KubeClients {
+        watches: client_of(config.clone(), user_agent, |_| {})?,
+        requests: client_of(config, user_agent, answer_in_time)?,
+    })
+}
+
+/// Clients of one API server.
+#[derive(Clone)]
+pub struct KubeClients {
+    /// For watches and background work; see [`kube_client`].
+    pub watches: Client,
+    /// For calls on a request's path; see [`kube_request_client`].
+    pub requests: Client,
+}
+
+impl std::fmt::Debug for KubeClients {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("KubeClients")
+    }
+}
+
+fn answer_in_time(config: &mut Config) {
+    config.read_timeout = Some(READ_TIMEOUT);
+    // Else the time a pooled connection lay idle counts against the next answer.
+    config.reset_reader_on_write = true;
+}
+
 async fn connect(
+    user_agent: &str,
+    adjust: impl FnOnce(&mut Config),
+) -> Result<Client, KubeClientError> {
+    install_crypto_provider();
+    let config = Config::infer()
+        .await
+        .map_err(KubeClientError::Configuration)?;
+    client_of(config, user_agent, adjust)
+}
+
+fn client_of(
+    mut config: Config,
     user_agent: &str,
     adjust: impl FnOnce(&mut Config),
 ) -> Result<Client, KubeClientError> {
@@ -67,9 +107,6 @@ async fn connect(
         user_agent: user_agent.to_owned(),
         source,
     })?;
-    let mut config = Config::infer()
-        .await
-        .map_err(KubeClientError::Configuration)?;
     config.connect_timeout = Some(CONNECT_TIMEOUT);
     config.write_timeout = Some(WRITE_TIMEOUT);
     config.headers.push((USER_AGENT, agent));

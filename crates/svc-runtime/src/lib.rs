@@ -28,7 +28,7 @@ pub mod tls;
 pub use admin::serve_admin;
 pub use crypto::install_crypto_provider;
 pub use follow::follow_object;
-pub use kube_client::{kube_client, kube_request_client};
+pub use kube_client::{KubeClients, kube_client, kube_clients_of, kube_request_client};
 pub use log::LogFormat;
 pub use readiness::{Condition, Readiness};
 pub use server::{Limits, ServeError, serve_tls};

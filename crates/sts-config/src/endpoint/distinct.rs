@@ -15,6 +15,7 @@ pub(crate) fn check_distinct(endpoints: &[Endpoint], problems: &Problems) {
     unique(endpoints, problems, "tokenAudience", |endpoint| {
         Some(endpoint.token_audience.as_str().to_owned())
     });
+    check_danger(endpoints, problems);
     unique(endpoints, problems, "injector.label", |endpoint| {
         endpoint
             .injection
@@ -55,6 +56,25 @@ fn unique(
             );
         } else {
             seen.insert(value, endpoint);
+        }
+    }
+}
+
+/// A token for one endpoint must not come in at another one as an API server's.
+fn check_danger(endpoints: &[Endpoint], problems: &Problems) {
+    for endpoint in endpoints {
+        let dangerous = &endpoint.danger.api_server_audiences;
+        let owner = endpoints
+            .iter()
+            .find(|other| dangerous.contains(&other.token_audience));
+        if let Some(owner) = owner {
+            problems.error(
+                endpoint.place.key("danger.apiServerAudiences"),
+                format!(
+                    "has {}, the token audience of endpoint {}: write the API server's audience alone",
+                    owner.token_audience, owner.name
+                ),
+            );
         }
     }
 }

@@ -9,6 +9,7 @@
 )]
 
 mod accept;
+mod danger;
 mod issue;
 mod jwks;
 mod reject;
@@ -42,6 +43,7 @@ fn expectations() -> Expectations {
     Expectations {
         issuer: TokenBuilder::ISSUER.parse().unwrap(),
         audience: TokenBuilder::AUDIENCE.parse().unwrap(),
+        api_server_audiences: Vec::new(),
         longest_life: Expectations::LONGEST_LIFE,
     }
 }

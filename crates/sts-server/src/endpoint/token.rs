@@ -25,10 +25,12 @@ pub(super) async fn exchange(
     headers: HeaderMap,
     body: Body,
 ) -> Response {
-    let (presentation, token) = match (query, extract::body(body).await) {
-        (Some(_), _) => (Presentation::Form, Err(RequestError::Query)),
-        (None, Err(error)) => (Presentation::Form, Err(error)),
-        (None, Ok(body)) => extract::token(&headers, &body, &endpoint.template.audience),
+    let (presentation, token) = if let Err(too_often) = endpoint.limits.address(source) {
+        // The body is not even read.
+        (Presentation::Form, Err(too_often.into()))
+    } else {
+        let (presentation, token) = presented(&endpoint, query, &headers, body).await;
+        (presentation, token.map_err(ExchangeError::Request))
     };
     match issue(&endpoint, token, source).await {
         Err(error) => error::respond(&error, presentation),
@@ -36,6 +38,19 @@ pub(super) async fn exchange(
             Presentation::Bearer => bare(&issued),
             Presentation::Form => standard(&issued),
         },
+    }
+}
+
+async fn presented(
+    endpoint: &EndpointState,
+    query: Option<String>,
+    headers: &HeaderMap,
+    body: Body,
+) -> (Presentation, Result<RawToken, RequestError>) {
+    match (query, extract::body(body).await) {
+        (Some(_), _) => (Presentation::Form, Err(RequestError::Query)),
+        (None, Err(error)) => (Presentation::Form, Err(error)),
+        (None, Ok(body)) => extract::token(headers, &body, &endpoint.template.audience),
     }
 }
 
@@ -52,9 +67,12 @@ pub(super) async fn openunison(
         let allow = [(header::ALLOW, HeaderValue::from_static("GET"))];
         return (StatusCode::METHOD_NOT_ALLOWED, allow).into_response();
     }
-    let token = match query {
-        Some(_) => Err(RequestError::Query),
-        None => extract::bearer(&headers).and_then(|token| token.ok_or(RequestError::NoToken)),
+    let token = match (endpoint.limits.address(source), query) {
+        (Err(too_often), _) => Err(too_often.into()),
+        (Ok(()), Some(_)) => Err(ExchangeError::Request(RequestError::Query)),
+        (Ok(()), None) => extract::bearer(&headers)
+            .and_then(|token| token.ok_or(RequestError::NoToken))
+            .map_err(ExchangeError::Request),
     };
     match issue(&endpoint, token, source).await {
         Err(error) => error::respond(&error, Presentation::Bearer),
@@ -64,7 +82,7 @@ pub(super) async fn openunison(
 
 async fn issue(
     endpoint: &Arc<EndpointState>,
-    token: Result<RawToken, RequestError>,
+    token: Result<RawToken, ExchangeError>,
     source: SocketAddr,
 ) -> Result<Issued, ExchangeError> {
     exchange::run(endpoint, token, source, svc_runtime::clock::now()).await

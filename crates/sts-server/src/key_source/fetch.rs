@@ -3,13 +3,15 @@
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use axum::body::Bytes;
 use axum::http::Request;
-use kube::Client;
 use reqwest::redirect::Policy;
 use sts_core::ident::Issuer;
 use sts_core::keys::{KeySet, KeySetError, LARGEST_JWKS, ParsedKeySet};
 use thiserror::Error;
 use tokio::time::timeout;
+
+use crate::api_server::{ApiServer, CallError, call};
 
 /// How long a document may take.
 const PATIENCE: Duration = Duration::from_secs(5);
@@ -22,7 +24,7 @@ pub(super) struct Fetched {
 
 /// Reads one cluster's key set.
 pub(super) enum Fetcher {
-    ApiServer(Client),
+    ApiServer(ApiServer),
     File(PathBuf),
     Url {
         client: reqwest::Client,
@@ -50,9 +52,9 @@ pub enum FetchError {
     Kubernetes {
         /// What was asked for.
         path: &'static str,
-        /// What it answered.
+        /// Why not.
         #[source]
-        source: Box<kube::Error>,
+        source: CallError,
     },
     /// The configuration needs an API server and there is none.
     #[error("there is no API server to ask: we run outside of a cluster")]
@@ -81,8 +83,8 @@ pub enum FetchError {
 }
 
 impl Fetcher {
-    pub(super) fn api_server(client: Client) -> Self {
-        Self::ApiServer(client)
+    pub(super) fn api_server(api_server: ApiServer) -> Self {
+        Self::ApiServer(api_server)
     }
 
     pub(super) fn file(path: PathBuf) -> Self {
@@ -122,7 +124,7 @@ impl Fetcher {
 
     async fn fetch_slowly(&self, configured: Option<&Issuer>) -> Result<Fetched, FetchError> {
         let document = match self {
-            Self::ApiServer(client) => get(client, "/openid/v1/jwks").await?.into_bytes(),
+            Self::ApiServer(api_server) => get(api_server, "/openid/v1/jwks").await?.to_vec(),
             Self::File(path) => {
                 tokio::fs::read(path)
                     .await
@@ -135,7 +137,7 @@ impl Fetcher {
         };
         let issuer = match (configured, self) {
             (Some(issuer), _) => issuer.clone(),
-            (None, Self::ApiServer(client)) => discover(client).await?,
+            (None, Self::ApiServer(api_server)) => discover(api_server).await?,
             (None, Self::File(_) | Self::Url { .. }) => return Err(FetchError::Discovery),
         };
         Ok(Fetched {
@@ -145,21 +147,24 @@ impl Fetcher {
     }
 }
 
-/// Any ServiceAccount may read these two paths (ClusterRole `system:service-account-issuer-discovery`).
-async fn get(client: &Client, path: &'static str) -> Result<String, FetchError> {
-    let failed = |source: kube::Error| FetchError::Kubernetes {
-        path,
-        source: Box::new(source),
+/// Any ServiceAccount may read these two paths (ClusterRole `system:service-account-issuer-discovery`). What the discovery document says
+/// about where keys are is not followed.
+async fn get(api_server: &ApiServer, path: &'static str) -> Result<Bytes, FetchError> {
+    let answer = async {
+        let request = Request::get(path).body(Vec::new());
+        let request = request.or(Err(CallError::Malformed))?;
+        let client = api_server.requests()?;
+        call(&client, request, LARGEST_JWKS, PATIENCE).await
     };
-    let request = Request::get(path).body(Vec::new());
-    let request = request.map_err(|error| failed(kube::Error::HttpError(error)))?;
-    client.request_text(request).await.map_err(failed)
+    answer
+        .await
+        .map_err(|source| FetchError::Kubernetes { path, source })
 }
 
-async fn discover(client: &Client) -> Result<Issuer, FetchError> {
-    let document = get(client, "/.well-known/openid-configuration").await?;
+async fn discover(api_server: &ApiServer) -> Result<Issuer, FetchError> {
+    let document = get(api_server, "/.well-known/openid-configuration").await?;
     let document: serde_json::Value =
-        serde_json::from_str(&document).or(Err(FetchError::Discovery))?;
+        serde_json::from_slice(&document).or(Err(FetchError::Discovery))?;
     let issuer = document.get("issuer").and_then(serde_json::Value::as_str);
     issuer
         .and_then(|issuer| Issuer::parse(issuer).ok())

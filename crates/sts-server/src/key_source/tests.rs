@@ -36,17 +36,22 @@ async fn nobody_waits_for_somebody_elses_attempt() {
 }
 
 #[tokio::test]
-async fn a_source_that_is_not_known_yet_takes_no_other_ones_issuer() {
+async fn a_cluster_that_is_not_known_yet_takes_no_other_ones_issuer() {
     let (_directory, file) = directory();
-    let sources = KeySources {
-        sources: vec![
-            source("undiscovered", None, &file),
-            source("known", Some(TokenBuilder::ISSUER), &file),
-        ],
+    let cluster = |name, issuer| {
+        Arc::new(crate::cluster::Cluster {
+            keys: source(name, issuer, &file),
+            reviewer: None,
+            presence: None,
+        })
     };
+    let clusters = crate::cluster::Clusters::new(vec![
+        cluster("undiscovered", None),
+        cluster("known", Some(TokenBuilder::ISSUER)),
+    ]);
     let of = |issuer: &str| {
-        let source = sources.of(&issuer.parse().unwrap()).unwrap();
-        source.cluster().as_str().to_owned()
+        let cluster = clusters.of(&issuer.parse().unwrap()).unwrap();
+        cluster.name().as_str().to_owned()
     };
     assert_eq!(of(TokenBuilder::ISSUER), "known");
     assert_eq!(of("https://other.example.com"), "undiscovered");

@@ -114,6 +114,7 @@ endpoints:
 server:
   listen: "{listen}"
   adminListen: "{admin}"
+  rateLimit: {{perAddress: 0, perPod: 0}}
   tls:
     ephemeral: {{names: [localhost], caFile: {directory}/ca.crt}}
 "#,

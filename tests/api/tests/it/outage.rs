@@ -26,7 +26,7 @@ async fn live_016_without_the_right_to_review_it_is_503_not_401() {
     assert!(!response.headers().contains_key("www-authenticate"));
     assert_eq!(server.reason(1).await, "backend_unavailable");
     let log = server.lines().join("\n");
-    assert!(log.contains("TokenReview was refused"), "{log}");
+    assert!(log.contains("the answer has status 403"), "{log}");
     assert!(!log.contains(&token), "{log}");
 }
 

@@ -1,0 +1,242 @@
+//! The API servers of the configured clusters: how each is reached, also when that changes while we run.
+
+mod call;
+mod kubeconfig;
+
+use std::path::Path;
+use std::pin::pin;
+use std::time::Duration;
+
+use futures_util::StreamExt as _;
+use k8s_openapi::api::core::v1::Secret;
+use kube::{Api, Client, Config};
+use sts_config::KubeconfigSource;
+use sts_core::ident::ClusterName;
+use svc_runtime::kube_client::KubeClientError;
+use svc_runtime::log::chain;
+use svc_runtime::{KubeClients, Shutdown, follow_object, kube_clients_of};
+use thiserror::Error;
+use tokio::sync::watch;
+use tokio::time::sleep;
+
+pub use call::CallError;
+pub(crate) use call::call;
+use kubeconfig::{KubeconfigError, Origin};
+
+/// Who we are in API servers' logs.
+pub(crate) const USER_AGENT: &str = concat!("kube-sts-server/", env!("CARGO_PKG_VERSION"));
+
+/// How often files are looked at.
+const POLL: Duration = Duration::from_secs(10);
+/// The key of a Secret that holds a kubeconfig.
+const SECRET_KEY: &str = "kubeconfig";
+
+/// One cluster's API server. Clones share its clients.
+#[derive(Clone)]
+pub(crate) struct ApiServer {
+    clients: watch::Receiver<Option<KubeClients>>,
+}
+
+/// Where an [`ApiServer`]'s clients come from, when they are not there from the start.
+pub(crate) struct Connection {
+    cluster: ClusterName,
+    source: Source,
+    clients: watch::Sender<Option<KubeClients>>,
+}
+
+enum Source {
+    At(Box<Config>),
+    File(std::path::PathBuf),
+    Secret { api: Box<Api<Secret>>, name: String },
+}
+
+/// Why there is no client of a cluster's API server.
+#[derive(Debug, Error)]
+enum ConnectError {
+    #[error("no client can be made")]
+    Client(#[from] KubeClientError),
+    #[error("the kubeconfig cannot be used")]
+    Kubeconfig(#[from] KubeconfigError),
+    #[error("the kubeconfig cannot be read")]
+    Unreadable(#[source] std::io::Error),
+    #[error("Secret {name} has no text under the key {SECRET_KEY}")]
+    SecretWithout { name: String },
+}
+
+impl ApiServer {
+    /// The API server that we run under.
+    pub(crate) fn own(clients: KubeClients) -> Self {
+        let (_, clients) = watch::channel(Some(clients));
+        Self { clients }
+    }
+
+    /// One at an address; its CA and our token are read from files, again and again.
+    pub(crate) fn at(
+        cluster: ClusterName,
+        url: axum::http::Uri,
+        ca_file: &Path,
+        token_file: &Path,
+    ) -> (Self, Connection) {
+        let mut config = Config::new(url);
+        config.root_cert_file = Some(ca_file.to_owned());
+        config.auth_info.token_file = Some(token_file.display().to_string());
+        Self::connected(cluster, Source::At(Box::new(config)))
+    }
+
+    /// One that a kubeconfig describes; `own` reads the Secret, in `namespace`.
+    pub(crate) fn described(
+        cluster: ClusterName,
+        source: KubeconfigSource,
+        own: Option<(&Client, &str)>,
+    ) -> Option<(Self, Connection)> {
+        let source = match source {
+            KubeconfigSource::File(path) => Source::File(path),
+            KubeconfigSource::Secret(name) => {
+                let (client, namespace) = own?;
+                let api = Box::new(Api::namespaced(client.clone(), namespace));
+                Source::Secret { api, name }
+            }
+        };
+        Some(Self::connected(cluster, source))
+    }
+
+    fn connected(cluster: ClusterName, source: Source) -> (Self, Connection) {
+        let (sender, clients) = watch::channel(None);
+        let connection = Connection {
+            cluster,
+            source,
+            clients: sender,
+        };
+        (Self { clients }, connection)
+    }
+
+    /// The client for calls that somebody waits for.
+    pub(crate) fn requests(&self) -> Result<Client, CallError> {
+        let clients = self.clients.borrow();
+        let clients = clients.as_ref().ok_or(CallError::NoClient)?;
+        Ok(clients.requests.clone())
+    }
+
+    /// The client for watches, once there is one.
+    pub(crate) async fn watches(&mut self) -> Client {
+        loop {
+            let present = self.clients.borrow_and_update().clone();
+            if let Some(clients) = present {
+                return clients.watches;
+            }
+            self.changed().await;
+        }
+    }
+
+    /// Completes when there are other clients than those last asked for.
+    pub(crate) async fn changed(&mut self) {
+        if self.clients.changed().await.is_err() {
+            // Nobody will change them any more.
+            std::future::pending::<()>().await;
+        }
+    }
+}
+
+impl Connection {
+    /// Keeps the clients as the source says, until shutdown. What cannot be used changes nothing.
+    pub(crate) async fn follow(self, shutdown: Shutdown) -> Result<(), std::convert::Infallible> {
+        let Self {
+            cluster,
+            source,
+            clients,
+        } = self;
+        let keep = async {
+            match source {
+                Source::At(config) => at(&cluster, *config, &clients).await,
+                Source::File(path) => file(&cluster, &path, &clients).await,
+                Source::Secret { api, name } => secret(&cluster, *api, &name, &clients).await,
+            }
+        };
+        tokio::select! {
+            () = shutdown.requested() => {}
+            () = keep => shutdown.requested().await,
+        }
+        Ok(())
+    }
+}
+
+type Clients = watch::Sender<Option<KubeClients>>;
+
+/// Once there is a client, it reads the files by itself.
+async fn at(cluster: &ClusterName, config: Config, clients: &Clients) {
+    loop {
+        match kube_clients_of(config.clone(), USER_AGENT) {
+            Ok(made) => {
+                drop(clients.send_replace(Some(made)));
+                return;
+            }
+            Err(error) => complain(cluster, &error.into()),
+        }
+        sleep(POLL).await;
+    }
+}
+
+async fn file(cluster: &ClusterName, path: &Path, clients: &Clients) {
+    let mut last = None;
+    loop {
+        let text = tokio::fs::read_to_string(path).await;
+        let text = text.map_err(|error| error.to_string());
+        if last.as_ref() != Some(&text) {
+            let read = text.clone().map_err(std::io::Error::other);
+            let read = read.map_err(ConnectError::Unreadable);
+            let made = match read {
+                Ok(text) => connect(&text, Origin::File).await,
+                Err(error) => Err(error),
+            };
+            accept(cluster, made, clients);
+            last = Some(text);
+        }
+        sleep(POLL).await;
+    }
+}
+
+async fn secret(cluster: &ClusterName, api: Api<Secret>, name: &str, clients: &Clients) {
+    let mut states = pin!(follow_object(api, name));
+    let mut last = None;
+    while let Some(state) = states.next().await {
+        let secret = match state {
+            Ok(secret) => secret,
+            Err(error) => {
+                tracing::warn!(%cluster, secret = name, error = %chain(&error), "Secret cannot be watched");
+                continue;
+            }
+        };
+        let data = secret.and_then(|secret| secret.data?.remove(SECRET_KEY));
+        let text = data.and_then(|data| String::from_utf8(data.0).ok());
+        if last.as_ref() == Some(&text) {
+            continue;
+        }
+        let made = match &text {
+            Some(text) => connect(text, Origin::Secret).await,
+            None => Err(ConnectError::SecretWithout {
+                name: name.to_owned(),
+            }),
+        };
+        accept(cluster, made, clients);
+        last = Some(text);
+    }
+}
+
+async fn connect(text: &str, origin: Origin) -> Result<KubeClients, ConnectError> {
+    let config = kubeconfig::parse(text, origin).await?;
+    Ok(kube_clients_of(config, USER_AGENT)?)
+}
+
+fn accept(cluster: &ClusterName, made: Result<KubeClients, ConnectError>, clients: &Clients) {
+    match made {
+        Ok(made) => {
+            tracing::info!(%cluster, "API server is known");
+            drop(clients.send_replace(Some(made)));
+        }
+        Err(error) => complain(cluster, &error),
+    }
+}
+
+fn complain(cluster: &ClusterName, error: &ConnectError) {
+    tracing::error!(%cluster, error = %chain(error), "cluster's API server cannot be used as configured");
+}

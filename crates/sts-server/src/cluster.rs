@@ -1,0 +1,45 @@
+//! The configured clusters as they are used: keys to check tokens with, an API server to ask.
+
+use std::sync::Arc;
+
+use sts_core::ident::{ClusterName, Issuer};
+
+use crate::key_source::KeySource;
+use crate::presence::Presence;
+use crate::review::Reviewer;
+
+/// One cluster.
+pub(crate) struct Cluster {
+    pub(crate) keys: Arc<KeySource>,
+    /// `None` for a cluster that cannot be called.
+    pub(crate) reviewer: Option<Reviewer>,
+    /// `None` where no endpoint wants a watch.
+    pub(crate) presence: Option<Arc<Presence>>,
+}
+
+impl Cluster {
+    pub(crate) fn name(&self) -> &ClusterName {
+        self.keys.cluster()
+    }
+}
+
+/// The clusters that one endpoint takes tokens of.
+#[derive(Clone)]
+pub(crate) struct Clusters(Vec<Arc<Cluster>>);
+
+impl Clusters {
+    pub(crate) fn new(clusters: Vec<Arc<Cluster>>) -> Self {
+        Self(clusters)
+    }
+
+    /// The cluster of an issuer: byte for byte the configured issuer, or the one that the API server we run under names.
+    /// While that one has not said who it is it may be anybody, but not the issuer of a cluster that is known.
+    pub(crate) fn of(&self, issuer: &Issuer) -> Option<&Cluster> {
+        let known = |cluster: &&Arc<Cluster>| cluster.keys.issuer().as_ref() == Some(issuer);
+        let unknown = |cluster: &&Arc<Cluster>| cluster.keys.issuer().is_none();
+        let found = self.0.iter().find(known);
+        found
+            .or_else(|| self.0.iter().find(unknown))
+            .map(AsRef::as_ref)
+    }
+}

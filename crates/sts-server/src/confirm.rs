@@ -1,0 +1,125 @@
+//! Finds out whether the subject of a token is alive, in the way that the endpoint wants.
+
+use std::collections::HashMap;
+use std::sync::{Mutex, PoisonError};
+
+use sts_config::Verification;
+use sts_core::authorize::Permission;
+use sts_core::ident::{ClusterName, Uid};
+use sts_core::liveness::{
+    Grace, Grant, LivenessError, Verdict, accept_in_grace, accept_offline, accept_seen, agree,
+};
+use sts_core::time::UnixSeconds;
+use sts_core::token::RawToken;
+
+use crate::cluster::Cluster;
+use crate::error::ExchangeError;
+
+/// How an endpoint knows that a subject is alive.
+pub(crate) struct Confirming {
+    verification: Verification,
+    grace: Grace,
+    verdicts: Verdicts,
+}
+
+/// The API server's words, kept as long as they count. Empty without a grace.
+#[derive(Default)]
+struct Verdicts(Mutex<HashMap<(ClusterName, Uid), Verdict>>);
+
+/// How many are kept. In a cluster with more pods some get no grace.
+const MOST_VERDICTS: usize = 50_000;
+
+impl Confirming {
+    pub(crate) fn new(verification: Verification, grace: Grace) -> Self {
+        Self {
+            verification,
+            grace,
+            verdicts: Verdicts::default(),
+        }
+    }
+
+    /// The grant for a permission, if its subject is alive as far as the endpoint wants to know.
+    pub(crate) async fn confirm(
+        &self,
+        cluster: &Cluster,
+        token: &RawToken,
+        permission: Permission,
+        now: UnixSeconds,
+    ) -> Result<Grant, ExchangeError> {
+        match self.verification {
+            Verification::Jwks => Ok(accept_offline(permission)),
+            Verification::TokenReview => self.review(cluster, token, permission, now).await,
+            Verification::Watch => self.look(cluster, permission, now).await,
+        }
+    }
+
+    async fn review(
+        &self,
+        cluster: &Cluster,
+        token: &RawToken,
+        permission: Permission,
+        now: UnixSeconds,
+    ) -> Result<Grant, ExchangeError> {
+        // The configuration is refused where a cluster cannot be called.
+        let reviewer = cluster.reviewer.as_ref().ok_or(UNREACHABLE)?;
+        let audience = permission.token().audience().clone();
+        let Ok(review) = reviewer.review(token, &audience).await else {
+            let last = self.verdicts.last(cluster.name(), &permission);
+            let in_grace = |last| accept_in_grace(permission, &last, self.grace, now).ok();
+            return last.and_then(in_grace).ok_or(UNREACHABLE);
+        };
+        let grant = agree(permission, &review).map_err(ExchangeError::Liveness)?;
+        self.remember(cluster, &grant, now);
+        Ok(grant)
+    }
+
+    fn remember(&self, cluster: &Cluster, grant: &Grant, now: UnixSeconds) {
+        if self.grace.get().is_zero() {
+            return;
+        }
+        if let Some(verdict) = grant.verdict(now) {
+            let oldest = now.saturating_sub(self.grace.get());
+            let pod = grant.permission().token().pod().uid.clone();
+            self.verdicts
+                .put((cluster.name().clone(), pod), verdict, oldest);
+        }
+    }
+
+    async fn look(
+        &self,
+        cluster: &Cluster,
+        permission: Permission,
+        now: UnixSeconds,
+    ) -> Result<Grant, ExchangeError> {
+        let presence = cluster.presence.as_ref().ok_or(UNREACHABLE)?;
+        let sighting = presence.look(permission.token()).await;
+        let sighting = sighting.or(Err(UNREACHABLE))?;
+        let sighting = sighting.ok_or(ExchangeError::Liveness(LivenessError::Unconfirmed))?;
+        accept_seen(permission, sighting, self.grace, now).map_err(ExchangeError::Liveness)
+    }
+}
+
+const UNREACHABLE: ExchangeError = ExchangeError::Unavailable {
+    what: "the API server",
+};
+
+impl Verdicts {
+    fn last(&self, cluster: &ClusterName, permission: &Permission) -> Option<Verdict> {
+        let pod = permission.token().pod().uid.clone();
+        self.lock().get(&(cluster.clone(), pod)).cloned()
+    }
+
+    fn put(&self, key: (ClusterName, Uid), verdict: Verdict, oldest: UnixSeconds) {
+        let mut verdicts = self.lock();
+        if verdicts.len() >= MOST_VERDICTS {
+            verdicts.retain(|_, verdict| verdict.at() >= oldest);
+        }
+        if verdicts.len() < MOST_VERDICTS {
+            drop(verdicts.insert(key, verdict));
+        }
+    }
+
+    fn lock(&self) -> std::sync::MutexGuard<'_, HashMap<(ClusterName, Uid), Verdict>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}

@@ -1,0 +1,145 @@
+//! How often one caller may come, so that none can take the service away from the others.
+//!
+//! Twice: by address, before anything is looked at, which bounds what a stranger can make us compute; and by pod, once its token is
+//! verified and a rule allows it, which bounds what a pod can make us sign and ask the API server, from wherever it comes.
+
+use std::hash::Hash;
+use std::net::{IpAddr, Ipv6Addr, SocketAddr};
+use std::num::NonZeroU32;
+use std::sync::Arc;
+use std::time::Duration;
+
+use governor::clock::{Clock as _, DefaultClock};
+use governor::{DefaultKeyedRateLimiter, Quota, RateLimiter};
+use sts_config::RateLimit;
+use sts_core::verify::Pod;
+
+/// The limits of all endpoints. Clones share them.
+#[derive(Clone)]
+pub(crate) struct RateLimits {
+    addresses: Limit<IpAddr>,
+    pods: Limit<String>,
+}
+
+/// A caller came too often.
+#[derive(Debug)]
+pub(crate) struct TooOften {
+    /// When it may come again.
+    pub(crate) after: Duration,
+}
+
+#[derive(Clone)]
+struct Limit<K: Clone + Eq + Hash>(Option<Arc<DefaultKeyedRateLimiter<K>>>);
+
+impl RateLimits {
+    pub(crate) fn new(config: RateLimit) -> Self {
+        let RateLimit {
+            per_address,
+            per_pod,
+        } = config;
+        Self {
+            addresses: Limit::new(per_address),
+            pods: Limit::new(per_pod),
+        }
+    }
+
+    /// One more exchange from an address.
+    pub(crate) fn address(&self, source: SocketAddr) -> Result<(), TooOften> {
+        self.addresses.count(&network(source.ip()))
+    }
+
+    /// One more exchange of a pod.
+    pub(crate) fn pod(&self, pod: &Pod) -> Result<(), TooOften> {
+        if self.pods.0.is_none() {
+            return Ok(());
+        }
+        self.pods.count(&pod.uid.as_str().to_owned())
+    }
+
+    /// Forgets the callers who have not come for a while. To be called now and then: what is kept of each would never go away.
+    pub(crate) fn sweep(&self) {
+        self.addresses.sweep();
+        self.pods.sweep();
+    }
+}
+
+impl<K: Clone + Eq + Hash> Limit<K> {
+    fn new(per_second: Option<NonZeroU32>) -> Self {
+        let limiter = |rate: NonZeroU32| {
+            let burst = rate.saturating_add(rate.get());
+            let quota = Quota::per_second(rate).allow_burst(burst);
+            Arc::new(RateLimiter::keyed(quota))
+        };
+        Self(per_second.map(limiter))
+    }
+
+    fn count(&self, key: &K) -> Result<(), TooOften> {
+        let Some(limiter) = &self.0 else {
+            return Ok(());
+        };
+        limiter.check_key(key).map_err(|refused| TooOften {
+            after: refused.wait_time_from(DefaultClock::default().now()),
+        })
+    }
+
+    fn sweep(&self) {
+        if let Some(limiter) = &self.0 {
+            limiter.retain_recent();
+            limiter.shrink_to_fit();
+        }
+    }
+}
+
+/// An IPv4 address, or the /64 that one IPv6 host can take addresses from as it likes.
+fn network(address: IpAddr) -> IpAddr {
+    match address.to_canonical() {
+        IpAddr::V6(address) => {
+            let [a, b, c, d, ..] = address.segments();
+            Ipv6Addr::new(a, b, c, d, 0, 0, 0, 0).into()
+        }
+        address @ IpAddr::V4(_) => address,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn limits(per_address: u32) -> RateLimits {
+        RateLimits::new(RateLimit {
+            per_address: NonZeroU32::new(per_address),
+            per_pod: None,
+        })
+    }
+
+    fn allowed(limits: &RateLimits, address: &str) -> bool {
+        limits.address(address.parse().unwrap()).is_ok()
+    }
+
+    #[test]
+    fn http_020_each_address_has_its_own_allowance() {
+        let limits = limits(1);
+        assert!(allowed(&limits, "10.0.0.1:1"));
+        assert!(allowed(&limits, "10.0.0.1:2"), "twice the rate at once");
+        assert!(!allowed(&limits, "10.0.0.1:3"));
+        assert!(!allowed(&limits, "[::ffff:10.0.0.1]:3"), "the same address");
+        assert!(allowed(&limits, "10.0.0.2:1"));
+        let wait = limits.address("10.0.0.1:1".parse().unwrap()).unwrap_err();
+        assert!(wait.after <= Duration::from_secs(1), "{wait:?}");
+    }
+
+    #[test]
+    fn http_020_an_ipv6_host_cannot_change_its_address_away() {
+        let limits = limits(1);
+        assert!(allowed(&limits, "[fd00::1]:1"));
+        assert!(allowed(&limits, "[fd00::2]:1"));
+        assert!(!allowed(&limits, "[fd00::3]:1"));
+        assert!(allowed(&limits, "[fd00:0:0:1::1]:1"));
+    }
+
+    #[test]
+    fn no_limit_is_none() {
+        let limits = limits(0);
+        assert!((0..1000).all(|_| allowed(&limits, "10.0.0.1:1")));
+    }
+}

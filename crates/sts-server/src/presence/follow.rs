@@ -1,0 +1,230 @@
+//! Keeps the index of one kind as the API server has it.
+//!
+//! Not kube's `watcher`: it keeps bookmarks to itself, and without them a silent cluster cannot be told from a dead connection.
+
+use std::pin::pin;
+use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
+
+use futures_util::StreamExt as _;
+use kube::Client;
+use kube::core::WatchEvent;
+use sts_core::ident::ClusterName;
+use sts_core::liveness::Existence;
+use svc_runtime::log::chain;
+use tokio::time::{Instant, sleep, timeout};
+
+use super::index::{Entries, Index};
+use super::miss::Misses;
+use super::wire::{Kind, Object, Page};
+use crate::api_server::{ApiServer, CallError, call};
+
+/// How soon it is tried again after a failure.
+const RETRY: Duration = Duration::from_secs(1);
+/// How long one page of a list may take.
+const PAGE_PATIENCE: Duration = Duration::from_secs(20);
+/// How large it may be: 500 objects whose metadata is as large as Kubernetes allows annotations to be would be more, and would be odd.
+const LARGEST_PAGE: usize = 64 << 20;
+/// How long a watch may be silent: it ends by itself before that.
+const SILENCE: Duration = Duration::from_secs(15);
+/// How long one object may take, and how large the answer may be.
+const ONE_PATIENCE: Duration = Duration::from_secs(5);
+const LARGEST_ONE: usize = 2 << 20;
+
+/// One kind of a cluster's objects.
+pub(super) struct Followed {
+    cluster: ClusterName,
+    kind: Kind,
+    api_server: ApiServer,
+    index: Index,
+    misses: Misses,
+    /// The last sign of life. `None` before the first list is through.
+    sign: Mutex<Option<Instant>>,
+}
+
+/// Why a watch ended.
+enum Ended {
+    /// Its time was over, or the connection broke: it goes on from where it was.
+    Resumable,
+    /// What happened meanwhile is not known any more (status 410): everything is listed again.
+    TooOld,
+}
+
+impl Followed {
+    pub(super) fn new(cluster: ClusterName, kind: Kind, api_server: ApiServer) -> Self {
+        Self {
+            cluster,
+            kind,
+            api_server,
+            index: Index::default(),
+            misses: Misses::default(),
+            sign: Mutex::default(),
+        }
+    }
+
+    pub(super) fn len(&self) -> usize {
+        self.index.len()
+    }
+
+    pub(super) fn age(&self) -> Option<Duration> {
+        let sign = self.sign.lock().unwrap_or_else(PoisonError::into_inner);
+        sign.map(|sign| sign.elapsed())
+    }
+
+    fn give_sign(&self, at: Instant) {
+        *self.sign.lock().unwrap_or_else(PoisonError::into_inner) = Some(at);
+    }
+
+    /// What is known of one object; what the index does not have the API server is asked about.
+    pub(super) async fn look(
+        &self,
+        namespace: &str,
+        name: &str,
+        uid: u128,
+    ) -> Result<Existence, CallError> {
+        if let Some(found) = self.index.find(uid) {
+            return Ok(found);
+        }
+        let ask = async {
+            let client = self.api_server.requests()?;
+            let request = self.kind.one(namespace, name)?;
+            let page = page(&client, request, LARGEST_ONE, ONE_PATIENCE).await?;
+            let found = page
+                .items
+                .first()
+                .filter(|object| object.uid().ok() == Some(uid));
+            Ok(found.map_or(Existence::Absent, |object| {
+                super::existence(object.deletion())
+            }))
+        };
+        self.misses.look(uid, ask).await
+    }
+
+    /// Never ends.
+    pub(super) async fn follow(&self) {
+        let mut api_server = self.api_server.clone();
+        loop {
+            let client = api_server.watches().await;
+            tokio::select! {
+                () = self.keep(&client) => {}
+                () = api_server.changed() => {
+                    // With another client it may be another cluster: nothing that was known counts.
+                    *self.sign.lock().unwrap_or_else(PoisonError::into_inner) = None;
+                    self.index.replace(Entries::new());
+                }
+            }
+        }
+    }
+
+    /// Lists, then watches from there. Never ends.
+    async fn keep(&self, client: &Client) {
+        loop {
+            let mut version = match self.list(client).await {
+                Ok(version) => version,
+                Err(error) => {
+                    tracing::warn!(cluster = %self.cluster, kind = self.kind.plural(), error = %chain(&error), "objects cannot be listed");
+                    sleep(RETRY).await;
+                    continue;
+                }
+            };
+            tracing::info!(cluster = %self.cluster, kind = self.kind.plural(), count = self.index.len(), "objects are listed");
+            while let Ended::Resumable = self.watch(client, &mut version).await {}
+        }
+    }
+
+    /// Lists everything and puts it in place of what was known; the version to watch from.
+    async fn list(&self, client: &Client) -> Result<String, CallError> {
+        let began = Instant::now();
+        let mut entries = Entries::new();
+        let mut next = None;
+        loop {
+            let request = self.kind.list(next.as_deref())?;
+            let page = page(client, request, LARGEST_PAGE, PAGE_PATIENCE).await?;
+            for object in &page.items {
+                entries.insert(object.uid()?, object.deletion());
+            }
+            next = page.metadata.next.filter(|next| !next.is_empty());
+            if next.is_none() {
+                self.index.replace(entries);
+                // The list is of its beginning: what happened since then is still to come.
+                self.give_sign(began);
+                return Ok(page.metadata.resource_version);
+            }
+        }
+    }
+
+    /// Takes one watch's events in.
+    async fn watch(&self, client: &Client, version: &mut String) -> Ended {
+        let events = async {
+            let request = self.kind.watch(version)?;
+            let events = client.request_events::<Object>(request).await;
+            let events = events.map_err(|error| CallError::Unreachable(error.into()))?;
+            let unreachable = |error: kube::Error| CallError::Unreachable(error.into());
+            Ok(events.map(move |event: Result<_, kube::Error>| event.map_err(unreachable)))
+        };
+        let events = match timeout(SILENCE, events).await {
+            Ok(Ok(events)) => events,
+            Ok(Err(error)) => return self.broken(&error).await,
+            Err(_) => return self.broken(&CallError::Slow { patience: SILENCE }).await,
+        };
+        let mut events = pin!(events);
+        loop {
+            let event = match timeout(SILENCE, events.next()).await {
+                Ok(Some(Ok(event))) => event,
+                Ok(Some(Err(error))) => return self.broken(&error).await,
+                Ok(None) => return Ended::Resumable,
+                Err(_) => return self.broken(&CallError::Slow { patience: SILENCE }).await,
+            };
+            match self.take(event, version) {
+                Ok(()) => self.give_sign(Instant::now()),
+                Err(CallError::Refused { status: 410 }) => return Ended::TooOld,
+                Err(error) => return self.broken(&error).await,
+            }
+        }
+    }
+
+    fn take(&self, event: WatchEvent<Object>, version: &mut String) -> Result<(), CallError> {
+        match event {
+            WatchEvent::Added(object) | WatchEvent::Modified(object) => {
+                self.index.insert(object.uid()?, object.deletion());
+                object.version().clone_into(version);
+            }
+            WatchEvent::Deleted(object) => {
+                self.index.remove(object.uid()?);
+                object.version().clone_into(version);
+            }
+            WatchEvent::Bookmark(bookmark) => {
+                bookmark.metadata.resource_version.clone_into(version);
+            }
+            WatchEvent::Error(status) => {
+                return Err(CallError::Refused {
+                    status: status.code,
+                });
+            }
+        }
+        Ok(())
+    }
+
+    /// A watch that broke is taken up where it was, after a pause.
+    async fn broken(&self, error: &CallError) -> Ended {
+        if let CallError::Unreachable(source) = error
+            && let Some(kube::Error::Api(status)) = source.downcast_ref()
+            && status.code == 410
+        {
+            return Ended::TooOld;
+        }
+        tracing::warn!(cluster = %self.cluster, kind = self.kind.plural(), error = %chain(error), "watch broke");
+        sleep(RETRY).await;
+        Ended::Resumable
+    }
+}
+
+async fn page(
+    client: &Client,
+    request: axum::http::Request<Vec<u8>>,
+    limit: usize,
+    patience: Duration,
+) -> Result<Page, CallError> {
+    let answer = call(client, request, limit, patience).await?;
+    serde_json::from_slice(&answer).or(Err(CallError::Malformed))
+}
