@@ -234,8 +234,11 @@ async fn read_token(response: Response) -> Result<TokenText, ExchangeError> {
     #[expect(clippy::map_err_ignore, reason = "serde's error may quote the token")]
     let answer: TokenResponse =
         serde_json::from_slice(&body).map_err(|_| ExchangeError::Malformed)?;
-    // Not `expires_in`: the token's own `exp` is what others go by.
-    Ok(TokenText::parse(&answer.access_token, clock::now())?)
+    let now = clock::now();
+    let token = TokenText::parse(&answer.access_token, now)?;
+    // The token's own `exp` is what others go by; but if our clock is behind theirs, it seems further away than it is.
+    let life = Duration::from_secs(answer.expires_in);
+    Ok(token.ending_by(now.plus(life)))
 }
 
 async fn read_body(mut response: Response) -> Result<Vec<u8>, ExchangeError> {

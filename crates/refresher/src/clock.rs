@@ -17,6 +17,14 @@ use tokio::time::{Instant, sleep_until};
 pub struct WallTime(Duration);
 
 impl WallTime {
+    /// An instant that never comes.
+    pub const END: Self = Self(Duration::MAX);
+
+    /// What a file's metadata say; before 1970 counts as 1970.
+    pub fn of(time: SystemTime) -> Self {
+        Self(time.duration_since(UNIX_EPOCH).unwrap_or_default())
+    }
+
     /// The instant that a JWT's `exp` names.
     pub const fn from_unix_seconds(seconds: u64) -> Self {
         Self(Duration::from_secs(seconds))
@@ -55,11 +63,7 @@ impl WallTime {
     reason = "this is the one place that reads the clock"
 )]
 pub fn now() -> WallTime {
-    WallTime(
-        SystemTime::now()
-            .duration_since(UNIX_EPOCH)
-            .unwrap_or_default(),
-    )
+    WallTime::of(SystemTime::now())
 }
 
 /// Rests for `span`, or less if the wall clock passes the end of it sooner.

@@ -3,6 +3,7 @@
 
 use std::collections::BTreeSet;
 use std::fmt;
+use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::str::FromStr;
 use std::time::Duration;
@@ -13,6 +14,7 @@ use reqwest::Url;
 use thiserror::Error;
 
 use crate::client::Transport;
+use crate::files::{self, CompanionFile, FileError};
 use crate::log::Log;
 use crate::store::TokenDir;
 use crate::trust::{CaSource, TrustError};
@@ -26,10 +28,10 @@ use raw::{RawCli, RawCommand, RawExchange, RawTokens};
 pub enum Command {
     /// Exchange each endpoint once.
     Once(OnceSettings),
-    /// Say whether every token is there.
-    Probe(Tokens),
+    /// Say whether every token is there, or whether `run` works.
+    Probe(ProbeSettings),
     /// Keep every token fresh.
-    Run(ExchangeSettings),
+    Run(RunSettings),
     /// Hold the application back until every token is there.
     Wait(WaitSettings),
 }
@@ -51,8 +53,8 @@ impl Command {
     pub const fn log(&self) -> Log {
         match self {
             Self::Once(settings) => settings.exchange.tokens.log,
-            Self::Probe(tokens) => tokens.log,
-            Self::Run(settings) => settings.tokens.log,
+            Self::Probe(settings) => settings.tokens.log,
+            Self::Run(settings) => settings.exchange.tokens.log,
             Self::Wait(settings) => settings.tokens.log,
         }
     }
@@ -71,9 +73,25 @@ impl TryFrom<RawCommand> for Command {
                 let exchange = ExchangeSettings::parse(tokens, exchange)?;
                 Self::Once(OnceSettings { exchange, timeout })
             }
-            RawCommand::Probe { tokens } => Self::Probe(Tokens::parse(tokens)?),
-            RawCommand::Run { tokens, exchange } => {
-                Self::Run(ExchangeSettings::parse(tokens, exchange)?)
+            RawCommand::Probe { tokens, liveness } => {
+                let tokens = Tokens::parse(tokens)?;
+                let question = if liveness {
+                    Question::Liveness
+                } else {
+                    Question::Tokens
+                };
+                Self::Probe(ProbeSettings { tokens, question })
+            }
+            RawCommand::Run {
+                tokens,
+                exchange,
+                metrics_listen,
+            } => {
+                let exchange = ExchangeSettings::parse(tokens, exchange)?;
+                Self::Run(RunSettings {
+                    exchange,
+                    metrics_listen,
+                })
             }
             RawCommand::Wait {
                 tokens,
@@ -109,7 +127,8 @@ pub struct Tokens {
 impl Tokens {
     fn parse(raw: RawTokens) -> Result<Self, ConfigError> {
         let RawTokens {
-            endpoints,
+            mut endpoints,
+            files,
             token_dir,
             log_format,
             danger_plain_http,
@@ -120,13 +139,16 @@ impl Tokens {
             Transport::Https
         };
         let mut names = BTreeSet::new();
-        for Endpoint { name, url } in &endpoints {
+        for Endpoint { name, url, .. } in &endpoints {
             if !names.insert(name.as_str()) {
                 return Err(ConfigError::TwiceTheSame { name: name.clone() });
             }
             if !is_acceptable(url, transport) {
                 return Err(ConfigError::NotHttps { name: name.clone() });
             }
+        }
+        if let Some(json) = files.filter(|json| !json.trim().is_empty()) {
+            files::attach(&json, &mut endpoints)?;
         }
         let (directory, log) = (TokenDir::new(token_dir), Log::new(log_format));
         Ok(Self {
@@ -180,6 +202,33 @@ impl ExchangeSettings {
     }
 }
 
+/// What `run` needs.
+#[derive(Debug)]
+pub struct RunSettings {
+    /// What an exchange needs.
+    pub exchange: ExchangeSettings,
+    /// Where metrics are served, if they are.
+    pub metrics_listen: Option<SocketAddr>,
+}
+
+/// What `probe` needs.
+#[derive(Debug)]
+pub struct ProbeSettings {
+    /// Which tokens.
+    pub tokens: Tokens,
+    /// What is asked.
+    pub question: Question,
+}
+
+/// What a probe asks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Question {
+    /// Does `run` work, whether it succeeds or not?
+    Liveness,
+    /// Is every token there?
+    Tokens,
+}
+
 /// What `once` needs.
 #[derive(Debug)]
 pub struct OnceSettings {
@@ -209,6 +258,8 @@ pub struct Endpoint {
     pub name: EndpointName,
     /// Where tokens are exchanged.
     pub url: Url,
+    /// What is written beside the token.
+    pub files: Vec<CompanionFile>,
 }
 
 impl FromStr for Endpoint {
@@ -228,6 +279,7 @@ impl FromStr for Endpoint {
             Ok(Self {
                 name: name.parse()?,
                 url,
+                files: Vec::new(),
             })
         } else {
             Err(ConfigError::UrlWithExtras)
@@ -272,6 +324,9 @@ impl FromStr for EndpointName {
 /// Unusable settings.
 #[derive(Debug, Error)]
 pub enum ConfigError {
+    /// Unusable files beside the tokens.
+    #[error("--files (STS_FILES): {0}")]
+    Files(#[from] FileError),
     /// A length of time that is not one.
     #[error("not a length of time like 10s, 500ms or 1m30s")]
     NotADuration,

@@ -9,7 +9,7 @@
 //!     (file)        (HTTPS)   (parse exp)   (rename)  (pure)
 //! ```
 //!
-//! Start reading at [`run`], which holds the loop; [`wait`] is the gate that holds the application back.
+//! Start reading at `keeper`, which holds the loop; [`wait`] is the gate that holds the application back.
 
 use std::process::ExitCode;
 
@@ -18,7 +18,9 @@ use tokio::runtime::Builder;
 pub mod client;
 pub mod clock;
 pub mod config;
+pub mod files;
 pub mod log;
+pub mod metrics;
 pub mod run;
 pub mod schedule;
 pub mod store;
@@ -26,6 +28,7 @@ pub mod token_text;
 pub mod trust;
 pub mod wait;
 
+mod keeper;
 mod signals;
 
 use config::Command;

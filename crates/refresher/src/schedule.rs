@@ -5,6 +5,8 @@ use std::time::Duration;
 use backon::{BackoffBuilder, ExponentialBackoff, ExponentialBuilder};
 use rand::Rng;
 
+use crate::clock::WallTime;
+
 /// What a failure puts at risk, hence how soon to try again.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Urgency {
@@ -38,32 +40,72 @@ impl Retries {
 
     /// How long to wait before the next try. The server's `Retry-After` is the least, plus up to a tenth of it,
     /// because every pod is told the same.
-    pub fn next_delay(&mut self, retry_after: Option<Duration>, rng: &mut impl Rng) -> Duration {
+    ///
+    /// `left` is what is left of the token in the file. While there is one, no wait is longer than half of it: however long
+    /// an outage was, a try comes before the token's end.
+    pub fn next_delay(
+        &mut self,
+        retry_after: Option<Duration>,
+        left: Duration,
+        rng: &mut impl Rng,
+    ) -> Duration {
         let own = self.0.next().unwrap_or(MAX_DELAY);
-        let Some(asked) = retry_after else { return own };
-        // Clamped first: a server may ask for more than a multiplication holds.
-        let spread = asked
-            .min(MAX_RETRY_AFTER)
-            .mul_f64(rng.random_range(1.0..1.1));
-        own.max(spread).min(MAX_RETRY_AFTER)
+        let wanted = retry_after.map_or(own, |asked| {
+            // Clamped first: a server may ask for more than a multiplication holds.
+            let spread = asked
+                .min(MAX_RETRY_AFTER)
+                .mul_f64(rng.random_range(1.0..1.1));
+            own.max(spread).min(MAX_RETRY_AFTER)
+        });
+        if left.is_zero() {
+            wanted
+        } else {
+            wanted.min((left / 2).max(MIN_DELAY))
+        }
     }
 }
 
-/// How long to rest after a token came that has `life` left: half of it, give or take a tenth of it.
+/// How long to rest after a token came that has `life` left: between a quarter and 45 hundredths of it.
 ///
-/// So an outage of the STS of 0.4 of the lifetime is never felt, and pods that started together drift apart.
+/// So an outage of the STS of half the lifetime is never felt: it begins at the worst just before a refresh is due, and then
+/// leaves a twentieth of the life for the tries after it. The range is wide so that pods that started together drift
+/// apart within two refreshes.
 pub fn refresh_after(life: Duration, rng: &mut impl Rng) -> Duration {
-    life.mul_f64(rng.random_range(0.4..0.6)).max(MIN_REST)
+    life.mul_f64(rng.random_range(EARLIEST_REFRESH..LATEST_REFRESH))
+        .max(MIN_REST)
 }
+
+/// The instant by which `run` has left its next trace, if it works: a new token, or the reason of a failure.
+///
+/// `token` is when the token in the file was written and when it ends, `failure` when the last failure was noted.
+pub fn next_trace_by(token: Option<(WallTime, WallTime)>, failure: Option<WallTime>) -> WallTime {
+    let after_token = token.map(|(written, expires)| {
+        let life = expires.left_at(written);
+        written.plus(life.mul_f64(LATEST_REFRESH))
+    });
+    let after_failure = failure.map(|noted| noted.plus(MAX_RETRY_AFTER));
+    after_token
+        .max(after_failure)
+        .map_or(WallTime::END, |trace| trace.plus(LONGEST_EXCHANGE))
+}
+
+const EARLIEST_REFRESH: f64 = 0.25;
+const LATEST_REFRESH: f64 = 0.45;
 
 /// The longest wait that we choose ourselves.
 const MAX_DELAY: Duration = Duration::from_secs(60);
+
+/// Near the end of a token, tries come no faster than this.
+const MIN_DELAY: Duration = Duration::from_secs(1);
 
 /// The longest wait that a server may ask for: it must not be able to silence a pod for good.
 const MAX_RETRY_AFTER: Duration = Duration::from_secs(300);
 
 /// A token that ends in an instant must not make us spin.
 const MIN_REST: Duration = Duration::from_millis(200);
+
+/// Longer than an exchange and the writing of its result take, by far.
+const LONGEST_EXCHANGE: Duration = Duration::from_secs(60);
 
 #[cfg(test)]
 mod tests {
@@ -80,21 +122,52 @@ mod tests {
         let mut rng = rng();
         let mut retries = Retries::new(urgency, &mut rng);
         (0..count)
-            .map(|_| retries.next_delay(None, &mut rng))
+            .map(|_| retries.next_delay(None, Duration::ZERO, &mut rng))
             .collect()
     }
 
     #[test]
-    fn refreshes_at_half_of_the_life_give_or_take_a_tenth() {
+    fn refreshes_between_a_quarter_and_45_hundredths_of_the_life() {
         let mut rng = rng();
         let life = Duration::from_secs(1000);
         let rests: Vec<_> = (0..10_000)
             .map(|_| refresh_after(life, &mut rng).as_secs_f64())
             .collect();
-        assert!(rests.iter().all(|rest| (400.0..600.0).contains(rest)));
+        assert!(rests.iter().all(|rest| (250.0..450.0).contains(rest)));
         let mean = rests.iter().sum::<f64>() / 10_000.0;
-        assert!((495.0..505.0).contains(&mean), "{mean}");
-        assert!(rests.iter().any(|rest| *rest < 402.0) && rests.iter().any(|rest| *rest > 598.0));
+        assert!((345.0..355.0).contains(&mean), "{mean}");
+        assert!(rests.iter().any(|rest| *rest < 252.0) && rests.iter().any(|rest| *rest > 448.0));
+    }
+
+    #[test]
+    fn an_outage_of_half_the_lifetime_is_never_felt() {
+        // Each exchange of the outage may take its whole time, as when nobody answers.
+        for (life, exchange) in [(60.0, 0.5), (300.0, 5.0), (900.0, 10.0), (86_400.0, 10.0)] {
+            for seed in 0..2000 {
+                let mut rng = SmallRng::seed_from_u64(seed);
+                let whole = Duration::from_secs_f64(life);
+                let begin = refresh_after(whole, &mut rng).as_secs_f64();
+                let mut retries = Retries::new(Urgency::Calm, &mut rng);
+                let mut now = begin;
+                while now < begin + life / 2.0 {
+                    now += exchange;
+                    let left = Duration::from_secs_f64((life - now).max(0.0));
+                    let asked = (seed % 2 == 0).then_some(MAX_RETRY_AFTER);
+                    now += retries.next_delay(asked, left, &mut rng).as_secs_f64();
+                }
+                assert!(now < life, "a token of {life} s was dead at {now} s");
+            }
+        }
+    }
+
+    #[test]
+    fn a_trace_is_due_after_the_latest_refresh_or_the_longest_wait() {
+        let at = WallTime::from_unix_seconds;
+        let token = Some((at(1000), at(2000)));
+        assert_eq!(next_trace_by(token, None), at(1000 + 450 + 60));
+        assert_eq!(next_trace_by(token, Some(at(1400))), at(1400 + 300 + 60));
+        assert_eq!(next_trace_by(None, Some(at(10))), at(10 + 300 + 60));
+        assert_eq!(next_trace_by(None, None), WallTime::END);
     }
 
     #[test]
@@ -130,7 +203,7 @@ mod tests {
         let mut rng = rng();
         let mut retries = Retries::new(Urgency::Calm, &mut rng);
         let delay = retries
-            .next_delay(Some(Duration::from_secs(100)), &mut rng)
+            .next_delay(Some(Duration::from_secs(100)), Duration::ZERO, &mut rng)
             .as_secs_f64();
         assert!((100.0..110.0).contains(&delay), "{delay}");
     }
@@ -141,7 +214,10 @@ mod tests {
         let mut retries = Retries::new(Urgency::Calm, &mut rng);
         for seconds in [301, u64::MAX / 1_000_000, u64::MAX] {
             let asked = Some(Duration::from_secs(seconds));
-            assert_eq!(retries.next_delay(asked, &mut rng), MAX_RETRY_AFTER);
+            assert_eq!(
+                retries.next_delay(asked, Duration::ZERO, &mut rng),
+                MAX_RETRY_AFTER
+            );
         }
     }
 
@@ -151,7 +227,7 @@ mod tests {
             .map(|seed| {
                 let mut rng = SmallRng::seed_from_u64(seed);
                 Retries::new(Urgency::Calm, &mut rng)
-                    .next_delay(None, &mut rng)
+                    .next_delay(None, Duration::ZERO, &mut rng)
                     .as_millis()
                     / 10
             })

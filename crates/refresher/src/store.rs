@@ -2,6 +2,7 @@
 //!
 //! ```text
 //! <token-dir>/<endpoint>/token     what the application reads
+//! <token-dir>/<endpoint>/<name>    what a template puts beside it
 //! <token-dir>/<endpoint>/.status   why there is no newer one; gone when there is
 //! ```
 //!
@@ -37,6 +38,45 @@ impl TokenDir {
     /// If the volume is full, read-only or somebody else's. The former file is then untouched.
     pub fn replace_token(&self, name: &EndpointName, token: &TokenText) -> Result<(), StoreError> {
         self.replace(name, TOKEN_FILE, token.expose().as_bytes())
+    }
+
+    /// Puts text in a file beside the token, unless it is there already: who watches the file is not woken for nothing.
+    ///
+    /// # Errors
+    /// As [`replace_token`](Self::replace_token).
+    pub fn replace_companion(
+        &self,
+        name: &EndpointName,
+        file: &str,
+        text: &str,
+    ) -> Result<(), StoreError> {
+        if self.load_text(name, file).is_ok_and(|found| found == text) {
+            return Ok(());
+        }
+        self.replace(name, file, text.as_bytes())
+    }
+
+    /// Where the token is.
+    pub fn token_file(&self, name: &EndpointName) -> PathBuf {
+        self.file(name, TOKEN_FILE)
+    }
+
+    /// When the token was written, and when it ends; none if there is no file that can be read, or nothing that is a token in it.
+    pub fn token_times(&self, name: &EndpointName) -> Option<(WallTime, WallTime)> {
+        let written = self.written(name, TOKEN_FILE)?;
+        // As of 1970, so that a token that is over counts too.
+        let token = self.load_token(name, WallTime::from_unix_seconds(0)).ok()?;
+        Some((written, token.expires()))
+    }
+
+    /// When the last failure was noted, if it was since the last success.
+    pub fn failure_time(&self, name: &EndpointName) -> Option<WallTime> {
+        self.written(name, STATUS_FILE)
+    }
+
+    fn written(&self, name: &EndpointName, file: &str) -> Option<WallTime> {
+        let file = self.open(name, file).ok()?;
+        Some(WallTime::of(file.metadata().ok()?.modified().ok()?))
     }
 
     /// Reads the token back.
@@ -95,9 +135,17 @@ impl TokenDir {
         replace_atomically(&directory, file, bytes)
     }
 
-    /// Reads a file that we wrote. We write no symlinks, and what one leads to is shown to others: the
-    /// sidecar can read what they cannot.
     fn load_text(&self, name: &EndpointName, file: &str) -> io::Result<String> {
+        let mut text = String::new();
+        self.open(name, file)?
+            .take(MAX_FILE)
+            .read_to_string(&mut text)?;
+        Ok(text)
+    }
+
+    /// Opens a file that we wrote. We write no symlinks, and what one leads to is shown to others: the
+    /// sidecar can read what they cannot.
+    fn open(&self, name: &EndpointName, file: &str) -> io::Result<File> {
         let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
         let path = self.0.join(name.as_str());
         let directory = rustix::fs::open(path, flags | OFlags::DIRECTORY, Mode::empty())?;
@@ -110,9 +158,7 @@ impl TokenDir {
                 "not a regular file",
             ));
         }
-        let mut text = String::new();
-        file.take(MAX_FILE).read_to_string(&mut text)?;
-        Ok(text)
+        Ok(file)
     }
 
     fn file(&self, name: &EndpointName, file: &str) -> PathBuf {

@@ -43,6 +43,13 @@ impl TokenText {
         &self.text
     }
 
+    /// The same token, taken to end at `end` if that is sooner.
+    #[must_use]
+    pub fn ending_by(mut self, end: WallTime) -> Self {
+        self.expires = self.expires.min(end);
+        self
+    }
+
     /// When it ends.
     pub const fn expires(&self) -> WallTime {
         self.expires

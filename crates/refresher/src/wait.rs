@@ -12,8 +12,9 @@ use std::time::Duration;
 use tokio::time::{Instant, sleep};
 
 use crate::clock;
-use crate::config::{Tokens, WaitSettings};
+use crate::config::{Endpoint, ProbeSettings, Question, Tokens, WaitSettings};
 use crate::log::render_span;
+use crate::schedule::next_trace_by;
 
 /// Waits until every token is there, for a bounded time: a hook that never ends makes its pod undeletable.
 pub async fn wait(settings: WaitSettings) -> ExitCode {
@@ -35,13 +36,31 @@ pub async fn wait(settings: WaitSettings) -> ExitCode {
     ExitCode::SUCCESS
 }
 
-/// Looks whether every token is there now.
-pub fn probe(tokens: &Tokens) -> ExitCode {
-    let Some(reason) = first_absence(tokens) else {
+/// Looks whether every token is there now, or whether `run` works.
+pub fn probe(settings: &ProbeSettings) -> ExitCode {
+    let ProbeSettings { tokens, question } = settings;
+    let reason = match question {
+        Question::Liveness => first_silence(tokens),
+        Question::Tokens => first_absence(tokens),
+    };
+    let Some(reason) = reason else {
         return ExitCode::SUCCESS;
     };
     tokens.log.error(&reason, &[]);
     ExitCode::FAILURE
+}
+
+/// One sentence on the first endpoint for which `run` has neither written a token nor noted a failure when it had to.
+fn first_silence(tokens: &Tokens) -> Option<String> {
+    let now = clock::now();
+    let directory = &tokens.directory;
+    tokens.endpoints.iter().find_map(|Endpoint { name, .. }| {
+        let due = next_trace_by(directory.token_times(name), directory.failure_time(name));
+        (due < now).then(|| {
+            let since = render_span(now.left_at(due));
+            format!("no sign of life for endpoint {name}: a try was due {since} ago")
+        })
+    })
 }
 
 /// One sentence on the first endpoint without a live token, with what `run` last failed with.

@@ -1,5 +1,6 @@
 //! The command line and the environment as clap reads them; [`super`] makes checked settings of it.
 
+use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -12,6 +13,9 @@ use crate::log::Format;
 ///
 /// Each endpoint's subject token is read from <SUBJECT_TOKEN_DIR>/<NAME>, exchanged at its URL, and the token that
 /// comes back is put in <TOKEN_DIR>/<NAME>/token, as a whole or not at all.
+///
+/// Every setting can also be given as an environment variable, so that one environment serves all commands.
+/// Ends with status 0 for success, 1 for failure, 2 for options that cannot be used.
 #[derive(Debug, Parser)]
 #[command(name = "refresher", version, about, long_about)]
 pub(super) struct RawCli {
@@ -23,13 +27,17 @@ pub(super) struct RawCli {
 pub(super) enum RawCommand {
     /// Keep every endpoint's token fresh until SIGTERM
     ///
-    /// Exchanges at once, then when about half of a token's life is over. Never ends by itself: failures are logged
-    /// and tried again after 0.2 to 60 seconds, or when the server says.
+    /// Exchanges at once, then after a quarter to 45 hundredths of a token's life, so that half a lifetime without the STS is
+    /// not felt. Never ends by itself: failures are logged and tried again after 0.2 to 60 seconds, or when the server
+    /// says, but while there is a token never later than in half of what is left of it. The old token stays until there is a new one.
     Run {
         #[command(flatten)]
         tokens: RawTokens,
         #[command(flatten)]
         exchange: RawExchange,
+        /// Serve Prometheus metrics at http://<ADDRESS>/metrics, e.g. 0.0.0.0:9464; off unless given
+        #[arg(long, env = "STS_METRICS_LISTEN", value_name = "ADDRESS")]
+        metrics_listen: Option<SocketAddr>,
     },
     /// Wait until every endpoint's token is there: the sidecar's postStart hook
     ///
@@ -66,10 +74,15 @@ pub(super) enum RawCommand {
     },
     /// Say whether every endpoint's token is there: for exec probes
     ///
-    /// Ends with status 0 if every token file holds a live token, else with 1 and the reason on stderr.
+    /// Ends with status 0 if every token file holds a live token, else with 1 and the reason on stderr: what a startup or
+    /// readiness probe asks. With --liveness, status 1 means that `run` has left no trace for longer than it ever rests,
+    /// and a restart may help; an STS that does not answer is no reason for one.
     Probe {
         #[command(flatten)]
         tokens: RawTokens,
+        /// Ask instead whether `run` works, be it in vain: for liveness probes
+        #[arg(long)]
+        liveness: bool,
     },
 }
 
@@ -87,6 +100,12 @@ pub(super) struct RawTokens {
         required = true
     )]
     pub(super) endpoints: Vec<Endpoint>,
+    /// Files to put beside the tokens, as JSON: [{"endpoint": NAME, "name": FILE, "template": TEXT}, ...]
+    ///
+    /// Each is put in <TOKEN_DIR>/<NAME>/<FILE> like the token. In the template {token}, {tokenFile}, {expires} and {endpoint}
+    /// are replaced; other braces stay.
+    #[arg(long, env = "STS_FILES", value_name = "JSON")]
+    pub(super) files: Option<String>,
     /// Where tokens are put: <DIR>/<NAME>/token
     #[arg(
         long,

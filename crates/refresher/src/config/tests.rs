@@ -30,7 +30,7 @@ fn the_command_line_is_consistent() {
 #[test]
 fn reads_several_endpoints() {
     let both = "aws=https://sts/aws/token,vault=https://sts/vault/token";
-    let Ok(Command::Probe(tokens)) = parse(&[
+    let Ok(Command::Probe(ProbeSettings { tokens, .. })) = parse(&[
         "probe",
         "--endpoint",
         both,
@@ -132,7 +132,22 @@ fn every_setting_is_a_flag_with_help_and_an_environment_variable() {
                 argument.get_long().is_some() && argument.get_help().is_some(),
                 "{name}"
             );
-            assert!(argument.get_env().is_some(), "{name}");
+            // A question is no setting: the container's environment serves every command.
+            assert!(argument.get_env().is_some() || name == "liveness", "{name}");
         }
     }
+}
+
+#[test]
+fn files_are_read_with_their_endpoints() {
+    let files = r#"[{"endpoint":"gcp","name":"credentials.json","template":"{tokenFile}"}]"#;
+    let base = ["probe", "--endpoint", "gcp=https://sts/", "--files"];
+    let with = |files: &str| parse(&[&base[..], &[files]].concat());
+    let Ok(Command::Probe(ProbeSettings { tokens, question })) = with(files) else {
+        panic!("refused");
+    };
+    assert_eq!(question, Question::Tokens);
+    assert_eq!(tokens.endpoints[0].files[0].name(), "credentials.json");
+    assert!(with("").is_ok());
+    assert!(with("[{}]").unwrap_err().contains("--files (STS_FILES)"));
 }

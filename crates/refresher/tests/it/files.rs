@@ -5,11 +5,12 @@ use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _, chown};
 use std::os::unix::process::CommandExt as _;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
+use std::time::Duration;
 
 use refresher::store::replace_atomically;
 use rustix::process::Signal;
 
-use crate::pod::{Ended, PROGRAM, Pod, is_root, wait_for};
+use crate::pod::{Ended, PROGRAM, Pod, is_root};
 use crate::sts::{Answer, Sts, mint};
 
 #[test]
@@ -36,25 +37,85 @@ fn ref_001_reader_never_sees_a_partial_file() {
 }
 
 #[test]
-fn ref_001_a_killed_run_leaves_a_whole_token_and_the_next_one_tidies_up() {
+fn ref_001_killed_at_any_moment_a_run_leaves_a_whole_token_and_the_next_one_tidies_up() {
     let sts = Sts::start(Answer::Token(900));
     let pod = Pod::new(&sts);
-    for _ in 0..20 {
+    for moment in 0..60 {
         let requests = sts.seen().len();
         let running = pod.start(&["run"]);
-        wait_for("a request", || sts.seen().len() > requests);
+        sts.wait_for_requests(requests + 1);
+        // From the answer to long after the file is there.
+        thread::sleep(Duration::from_micros(100) * moment);
         running.signal(Signal::KILL);
         drop(running);
-        assert!(
-            pod.token()
-                .is_none_or(|token| token.split('.').count() == 3)
-        );
+        let token = pod.token();
+        assert!(token.is_none_or(|token| token.len() == mint(900).len()));
     }
     fs::create_dir_all(pod.path("tokens/aws")).unwrap();
     fs::write(pod.path("tokens/aws/.token.1.tmp"), "half a tok").unwrap();
     let running = pod.start(&["run"]);
     running.wait_for_log("wrote a new token");
     assert_eq!(pod.files(), ["token"]);
+}
+
+#[test]
+fn ref_001_files_beside_the_token_are_there_before_it_and_change_with_it() {
+    let sts = Sts::start(Answer::Token(900));
+    let mut pod = Pod::new(&sts);
+    pod.set(
+        "STS_FILES",
+        r#"[{"endpoint":"aws","name":"credentials.json","template":"{\"file\":\"{tokenFile}\"}"},
+            {"endpoint":"aws","name":"header","template":"Authorization: Bearer {token}"}]"#,
+    );
+    assert_eq!(pod.once().code, Some(0));
+    let read = |file: &str| fs::read_to_string(pod.path("tokens/aws").join(file)).unwrap();
+    let described = |file: &str| fs::metadata(pod.path("tokens/aws").join(file)).unwrap();
+    let expected = format!(
+        "{{\"file\":\"{}\"}}",
+        pod.path("tokens/aws/token").display()
+    );
+    assert_eq!(read("credentials.json"), expected);
+    assert_eq!(
+        read("header"),
+        format!("Authorization: Bearer {}", read("token"))
+    );
+    assert_eq!(described("header").mode() & 0o7777, 0o644);
+    let times =
+        ["credentials.json", "header", "token"].map(|file| described(file).modified().unwrap());
+    assert!(times.is_sorted(), "{times:?}");
+    let before = [
+        described("credentials.json").ino(),
+        described("header").ino(),
+    ];
+    assert_eq!(pod.once().code, Some(0));
+    assert_eq!(
+        read("header"),
+        format!("Authorization: Bearer {}", read("token"))
+    );
+    assert_eq!(
+        described("credentials.json").ino(),
+        before[0],
+        "nothing has changed in it"
+    );
+    assert_eq!(pod.files(), ["credentials.json", "header", "token"]);
+}
+
+#[test]
+fn ref_001_a_file_that_cannot_be_written_is_named_and_keeps_the_gate_shut() {
+    let mut pod = Pod::new(&Sts::start(Answer::Token(900)));
+    pod.set(
+        "STS_FILES",
+        r#"[{"endpoint":"aws","name":"header","template":"{token}"}]"#,
+    );
+    fs::create_dir_all(pod.path("tokens/aws/header/in-the-way")).unwrap();
+    let ended = pod.once();
+    assert_eq!(ended.code, Some(1));
+    assert!(
+        ended.log.contains("code=write_failed") && ended.log.contains("aws/header"),
+        "{}",
+        ended.log
+    );
+    assert_eq!(pod.token(), None);
 }
 
 #[test]
@@ -81,26 +142,31 @@ fn ref_010_a_read_only_volume_is_named() {
     assert!(log.contains("code=volume_read_only"), "{log}");
 }
 
-/// `once` with a token directory of 16 KiB, in a mount namespace of its own, which takes the mount with it.
-/// Who is not root makes it in a user namespace.
+/// `once` with a token directory of 16 KiB.
 fn once_on_tmpfs(before: &str, after: &str) -> Ended {
     let pod = Pod::new(&Sts::start(Answer::Token(900)));
     let script = format!(
         "mount -t tmpfs -o size=16k none \"$STS_TOKEN_DIR\" && cd \"$STS_TOKEN_DIR\" && {{ {before}; }} || exit 9
          {PROGRAM} once --timeout 50ms; status=$?; {after}; exit $status"
     );
-    let mut arguments = vec!["--mount", "sh", "-c", &script];
-    if !is_root() {
-        arguments.splice(0..0, ["--user", "--map-root-user"]);
-    }
-    let output = pod.command("unshare", &arguments).output();
-    let ended = Ended::from(output.unwrap());
+    let ended = Ended::from(pod.unshare(&script).output().unwrap());
     assert!(
         ended.code != Some(9) && !ended.log.starts_with("unshare:"),
         "this test mounts a file system, and cannot here: run it as root, or allow user namespaces: {}",
         ended.log
     );
     ended
+}
+
+#[test]
+fn ref_010_a_read_only_root_is_enough() {
+    let pod = Pod::new(&Sts::start(Answer::Token(900)));
+    let script = format!(
+        "mount -o remount,bind,ro / && ! touch /etc/kube-sts-probe 2>/dev/null && exec {PROGRAM} once"
+    );
+    let ended = Ended::from(pod.unshare(&script).output().unwrap());
+    assert_eq!(ended.code, Some(0), "{}", ended.log);
+    assert!(pod.token().is_some());
 }
 
 #[test]

@@ -133,3 +133,40 @@ fn unusable_settings_end_with_status_2() {
         );
     }
 }
+
+#[test]
+fn liveness_does_not_ask_for_success() {
+    let pod = Pod::new(&refusing());
+    let running = pod.start(&["run"]);
+    running.wait_for_log("code=refused");
+    assert_eq!(pod.call(&["probe"]).code, Some(1));
+    assert_eq!(pod.call(&["probe", "--liveness"]).code, Some(0));
+}
+
+#[test]
+fn liveness_sees_a_run_that_leaves_no_trace() {
+    let pod = Pod::new(&refusing());
+    fs::create_dir(pod.path("tokens/aws")).unwrap();
+    let token = fs::File::create(pod.path("tokens/aws/token")).unwrap();
+    fs::write(pod.path("tokens/aws/token"), mint(600)).unwrap();
+    let written = |ago| fs::FileTimes::new().set_modified(now() - Duration::from_secs(ago));
+    // A life of 1500 seconds: the next trace was due after 675 and one minute.
+    token.set_times(written(900)).unwrap();
+    let ended = pod.call(&["probe", "--liveness"]);
+    assert_eq!(ended.code, Some(1));
+    assert!(
+        ended
+            .log
+            .contains("no sign of life for endpoint aws: a try was due 16"),
+        "{}",
+        ended.log
+    );
+    // A failure that was noted since is a trace.
+    fs::write(pod.path("tokens/aws/.status"), "no").unwrap();
+    assert_eq!(pod.call(&["probe", "--liveness"]).code, Some(0));
+}
+
+fn now() -> std::time::SystemTime {
+    let now = refresher::clock::now().unix_seconds();
+    std::time::UNIX_EPOCH + Duration::from_secs(now)
+}

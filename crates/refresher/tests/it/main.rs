@@ -11,8 +11,11 @@
 )]
 
 mod answers;
+mod calm;
 mod files;
 mod gate;
 mod life;
 mod pod;
 mod sts;
+mod trouble;
+mod watched;

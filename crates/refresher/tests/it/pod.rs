@@ -4,16 +4,14 @@ use std::fs;
 use std::io::{BufRead as _, BufReader};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Output, Stdio};
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 use std::thread;
-use std::time::Duration;
-
-use tokio::time::Instant;
 
 use rustix::process::{Pid, Signal, kill_process};
 use tempfile::TempDir;
 
 use crate::sts::{Sts, mint};
+use crate::watched::Watched;
 
 pub(crate) const PROGRAM: &str = env!("CARGO_BIN_EXE_refresher");
 
@@ -105,6 +103,16 @@ impl Pod {
         command
     }
 
+    /// A shell script in a mount namespace of its own, which takes its mounts with it. Who is not root makes it in a user
+    /// namespace.
+    pub(crate) fn unshare(&self, script: &str) -> Command {
+        let mut arguments = vec!["--mount", "sh", "-c", script];
+        if !is_root() {
+            arguments.splice(0..0, ["--user", "--map-root-user"]);
+        }
+        self.command("unshare", &arguments)
+    }
+
     /// Lets the program run to its end.
     pub(crate) fn call(&self, arguments: &[&str]) -> Ended {
         Ended::from(self.command(PROGRAM, arguments).output().unwrap())
@@ -139,32 +147,38 @@ impl From<Output> for Ended {
 /// A program that runs. Dropped, it is killed.
 pub(crate) struct Running {
     child: Child,
-    log: Arc<Mutex<String>>,
+    log: Arc<Watched<String>>,
 }
 
 impl Running {
-    fn start(command: &mut Command) -> Self {
+    pub(crate) fn start(command: &mut Command) -> Self {
         let mut child = command.spawn().unwrap();
         let stderr = BufReader::new(child.stderr.take().unwrap());
-        let log = Arc::<Mutex<String>>::default();
+        let log = Arc::<Watched<String>>::default();
         let writing = Arc::clone(&log);
         thread::spawn(move || {
             for line in stderr.lines() {
-                let mut log = writing.lock().unwrap();
-                log.push_str(&line.unwrap());
-                log.push('\n');
+                let line = line.unwrap();
+                writing.change(|log| log.extend([line.as_str(), "\n"]));
             }
         });
         Self { child, log }
     }
 
     pub(crate) fn log(&self) -> String {
-        self.log.lock().unwrap().clone()
+        self.log.read(Clone::clone)
     }
 
     #[track_caller]
     pub(crate) fn wait_for_log(&self, text: &str) {
-        wait_for(text, || self.log().contains(text));
+        self.wait_for_log_times(text, 1);
+    }
+
+    /// Waits until the text has been logged so many times.
+    #[track_caller]
+    pub(crate) fn wait_for_log_times(&self, text: &str, times: usize) {
+        self.log
+            .wait_until(text, |log| log.matches(text).count() >= times);
     }
 
     pub(crate) fn signal(&self, signal: Signal) {
@@ -175,22 +189,20 @@ impl Running {
     pub(crate) fn ended(&mut self) -> ExitStatus {
         self.child.wait().unwrap()
     }
+
+    /// A line of `/proc/<pid>/status`.
+    pub(crate) fn status(&self, key: &str) -> String {
+        let status = fs::read_to_string(format!("/proc/{}/status", self.child.id())).unwrap();
+        let mut lines = status.lines();
+        let line = lines.find_map(|line| line.strip_prefix(key)?.strip_prefix(':'));
+        line.unwrap().trim().to_owned()
+    }
 }
 
 impl Drop for Running {
     fn drop(&mut self) {
         drop(self.child.kill());
         drop(self.child.wait());
-    }
-}
-
-/// Waits until it is so; fails the test if that takes unreasonably long.
-#[track_caller]
-pub(crate) fn wait_for(what: &str, mut is_so: impl FnMut() -> bool) {
-    let end = Instant::now() + Duration::from_secs(30);
-    while !is_so() {
-        assert!(Instant::now() < end, "never: {what}");
-        thread::sleep(Duration::from_millis(5));
     }
 }
 

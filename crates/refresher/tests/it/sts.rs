@@ -10,10 +10,16 @@ use tokio::time::Instant;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use rcgen::{CertificateParams, KeyPair};
 use rustls::crypto::aws_lc_rs;
 use rustls::{HandshakeKind, ServerConfig, ServerConnection, Stream};
 use rustls_pki_types::pem::PemObject;
 use rustls_pki_types::{CertificateDer, PrivateKeyDer};
+
+use crate::watched::Watched;
+
+/// A name in its certificate that no name server knows.
+pub(crate) const NAME: &str = "sts.invalid";
 
 /// What the server does with a request.
 #[derive(Clone)]
@@ -41,8 +47,12 @@ impl Answer {
     }
 
     pub(crate) fn token_text(text: &str) -> Self {
+        Self::token_text_for(text, 900)
+    }
+
+    fn token_text_for(text: &str, life: u64) -> Self {
         let body = format!(
-            r#"{{"access_token":"{text}","token_type":"N_A","expires_in":900,
+            r#"{{"access_token":"{text}","token_type":"N_A","expires_in":{life},
                 "issued_token_type":"urn:ietf:params:oauth:token-type:jwt"}}"#
         );
         Self::json("200 OK", &body)
@@ -50,7 +60,7 @@ impl Answer {
 }
 
 /// A request that came.
-#[derive(Clone)]
+#[derive(Clone, Debug)]
 pub(crate) struct Seen {
     pub(crate) at: Instant,
     pub(crate) head: String,
@@ -66,18 +76,29 @@ pub(crate) struct Sts {
 
 struct Shared {
     answer: Mutex<Answer>,
-    seen: Mutex<Vec<Seen>>,
+    seen: Watched<Vec<Seen>>,
     tls: Mutex<(Arc<ServerConfig>, String)>,
 }
 
 impl Sts {
     pub(crate) fn start(answer: Answer) -> Self {
+        Self::with_tls(answer, new_tls(&certificate()))
+    }
+
+    /// Its certificate, and the CA that it is too, ended in 2020.
+    pub(crate) fn expired(answer: Answer) -> Self {
+        let mut certificate = certificate();
+        certificate.not_after = rcgen::date_time_ymd(2020, 1, 1);
+        Self::with_tls(answer, new_tls(&certificate))
+    }
+
+    fn with_tls(answer: Answer, tls: (Arc<ServerConfig>, String)) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let address = listener.local_addr().unwrap();
         let shared = Arc::new(Shared {
             answer: Mutex::new(answer),
-            seen: Mutex::default(),
-            tls: Mutex::new(new_tls()),
+            seen: Watched::default(),
+            tls: Mutex::new(tls),
         });
         let accepting = Arc::clone(&shared);
         thread::spawn(move || {
@@ -101,11 +122,28 @@ impl Sts {
 
     /// Serves with a new certificate that nobody knows yet.
     pub(crate) fn replace_certificate(&self) {
-        *self.shared.tls.lock().unwrap() = new_tls();
+        *self.shared.tls.lock().unwrap() = new_tls(&certificate());
     }
 
     pub(crate) fn seen(&self) -> Vec<Seen> {
-        self.shared.seen.lock().unwrap().clone()
+        self.shared.seen.read(Clone::clone)
+    }
+
+    /// The requests, as soon as there are so many.
+    #[track_caller]
+    pub(crate) fn wait_for_requests(&self, count: usize) -> Vec<Seen> {
+        self.wait_for_request(&format!("{count} requests"), |seen| seen.len() >= count)
+    }
+
+    /// The requests, as soon as they are as they should be.
+    #[track_caller]
+    pub(crate) fn wait_for_request(
+        &self,
+        what: &str,
+        is_so: impl Fn(&[Seen]) -> bool,
+    ) -> Vec<Seen> {
+        self.shared.seen.wait_until(what, |seen| is_so(seen));
+        self.seen()
     }
 }
 
@@ -121,10 +159,15 @@ pub(crate) fn mint(life: i64) -> String {
     )
 }
 
-fn new_tls() -> (Arc<ServerConfig>, String) {
-    let names = vec!["localhost".to_owned(), "127.0.0.1".to_owned()];
-    let made = rcgen::generate_simple_self_signed(names).unwrap();
-    let (certificate, key) = (made.cert.pem(), made.signing_key.serialize_pem());
+fn certificate() -> CertificateParams {
+    let names = ["localhost", "127.0.0.1", NAME].map(str::to_owned);
+    CertificateParams::new(names).unwrap()
+}
+
+fn new_tls(certificate: &CertificateParams) -> (Arc<ServerConfig>, String) {
+    let key = KeyPair::generate().unwrap();
+    let certificate = certificate.self_signed(&key).unwrap().pem();
+    let key = key.serialize_pem();
     let config = ServerConfig::builder_with_provider(Arc::new(aws_lc_rs::default_provider()))
         .with_safe_default_protocol_versions()
         .unwrap()
@@ -143,15 +186,16 @@ fn serve(shared: &Shared, mut socket: TcpStream) -> std::io::Result<()> {
     let mut stream = Stream::new(&mut connection, &mut socket);
     let (head, body) = read_request(&mut stream)?;
     let resumed = stream.conn.handshake_kind() == Some(HandshakeKind::Resumed);
-    shared.seen.lock().unwrap().push(Seen {
+    let request = Seen {
         at: Instant::now(),
         head,
         body,
         resumed,
-    });
+    };
+    shared.seen.change(|seen| seen.push(request));
     let answer = shared.answer.lock().unwrap().clone();
     let answer = match answer {
-        Answer::Token(life) => Answer::token_text(&mint(life.try_into().unwrap())),
+        Answer::Token(life) => Answer::token_text_for(&mint(life.try_into().unwrap()), life),
         Answer::Bytes(_) | Answer::Hang => answer,
     };
     if let Answer::Bytes(bytes) = answer {

@@ -1,0 +1,182 @@
+//! `run` when something around it goes wrong, and comes right again.
+
+use std::fs;
+use std::io::{Read as _, Write as _};
+use std::net::TcpListener;
+use std::process::Command;
+use std::thread;
+
+use rustix::process::Signal;
+
+use crate::pod::{PROGRAM, Pod, Running};
+use crate::sts::{Answer, NAME, Sts};
+
+/// Somebody who is no TLS server: reads what comes, answers these bytes, hangs up.
+fn no_tls(answer: &'static [u8]) -> String {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let url = format!("https://{}/aws/token", listener.local_addr().unwrap());
+    thread::spawn(move || {
+        for connection in listener.incoming() {
+            let mut connection = connection.unwrap();
+            drop(connection.read(&mut [0; 4096]));
+            drop(connection.write_all(answer));
+        }
+    });
+    url
+}
+
+#[test]
+fn ref_003_a_handshake_that_fails_is_a_failure_of_tls_and_is_tried_again() {
+    let sts = Sts::start(Answer::Token(900));
+    for (answer, code) in [
+        (
+            b"HTTP/1.1 400 Bad Request\r\n\r\n".as_slice(),
+            "code=tls_failed",
+        ),
+        // An alert: handshake_failure.
+        (b"\x15\x03\x03\x00\x02\x02\x28", "code=tls_failed"),
+        (b"", "code=connect_failed"),
+    ] {
+        let pod = Pod::at(&no_tls(answer), &sts.ca());
+        let running = pod.start(&["run"]);
+        running.wait_for_log_times(code, 2);
+        assert_eq!(pod.files(), [".status"]);
+    }
+}
+
+#[test]
+fn ref_003_an_expired_ca_keeps_the_old_token_and_is_named() {
+    let sts = Sts::start(Answer::Token(900));
+    let mut pod = Pod::new(&sts);
+    assert_eq!(pod.once().code, Some(0));
+    let before = pod.token();
+    let expired = Sts::expired(Answer::Token(900));
+    pod.set(
+        "STS_ENDPOINTS",
+        &format!("aws=https://{}/aws/token", expired.address),
+    );
+    pod.set("STS_CA_CERTIFICATES", &expired.ca());
+    let ended = pod.once();
+    assert_eq!(ended.code, Some(1));
+    assert!(
+        ended.log.contains("code=tls_failed") && ended.log.contains("expired"),
+        "{}",
+        ended.log
+    );
+    assert_eq!(pod.token(), before);
+}
+
+#[test]
+fn ref_003_a_name_server_that_fails_for_a_while_is_outlived() {
+    let sts = Sts::start(Answer::Token(900));
+    let url = format!("https://{NAME}:{}/aws/token", sts.address.port());
+    let pod = Pod::at(&url, &sts.ca());
+    let hosts = pod.path("hosts");
+    fs::write(&hosts, "").unwrap();
+    let script = format!(
+        "mount --bind {} /etc/hosts && exec {PROGRAM} run",
+        hosts.display()
+    );
+    let running = Running::start(&mut pod.unshare(&script));
+    running.wait_for_log("code=connect_failed detail=\"cannot reach the STS");
+    // In place: the mount is of this very file.
+    fs::write(&hosts, format!("127.0.0.1 {NAME}\n")).unwrap();
+    running.wait_for_log("wrote a new token");
+}
+
+#[test]
+fn ref_008_stopped_for_longer_than_a_token_lives_a_run_gets_a_new_one_at_once() {
+    let sts = Sts::start(Answer::Token(2));
+    let pod = Pod::new(&sts);
+    let running = pod.start(&["run"]);
+    running.wait_for_log("wrote a new token");
+    running.signal(Signal::STOP);
+    let before = pod.token();
+    let mut waits = 0;
+    while pod.call(&["probe"]).code == Some(0) {
+        waits += 1;
+        assert!(waits < 10_000, "the token does not end");
+    }
+    assert_eq!(pod.token(), before, "a dead token stays");
+    let written = running.log().matches("wrote a new token").count();
+    sts.answer_from_now_on(Answer::Token(900));
+    running.signal(Signal::CONT);
+    running.wait_for_log_times("wrote a new token", written + 1);
+    assert_eq!(pod.call(&["probe"]).code, Some(0));
+}
+
+/// Shows programs a wall clock that is as many seconds off as the file says.
+const CLOCK_SHIM: &str = r#"
+#define _GNU_SOURCE
+#include <stdio.h>
+#include <stdlib.h>
+#include <sys/syscall.h>
+#include <time.h>
+#include <unistd.h>
+
+int clock_gettime(clockid_t clock, struct timespec *time) {
+    int status = syscall(SYS_clock_gettime, clock, time);
+    FILE *file = clock == CLOCK_REALTIME ? fopen(getenv("CLOCK_OFFSET"), "r") : NULL;
+    long offset = 0;
+    if (file) {
+        if (fscanf(file, "%ld", &offset) == 1) time->tv_sec += offset;
+        fclose(file);
+    }
+    return status;
+}
+"#;
+
+/// `run` with a wall clock that the test can step through the file `clock`.
+fn run_with_clock(pod: &mut Pod, offset: &str) -> Running {
+    let (source, library) = (pod.path("clock.c"), pod.path("clock.so"));
+    fs::write(&source, CLOCK_SHIM).unwrap();
+    fs::write(pod.path("clock"), offset).unwrap();
+    let compiled = Command::new("cc")
+        .args(["-shared", "-fPIC", "-o"])
+        .args([&library, &source])
+        .status();
+    assert!(
+        compiled.unwrap().success(),
+        "these tests need a C compiler, as the build does"
+    );
+    pod.set("LD_PRELOAD", library.to_str().unwrap());
+    let clock = pod.path("clock");
+    pod.set("CLOCK_OFFSET", clock.to_str().unwrap());
+    pod.start(&["run"])
+}
+
+#[test]
+fn ref_008_a_clock_that_is_behind_does_not_delay_a_refresh() {
+    let sts = Sts::start(Answer::Token(4));
+    let mut pod = Pod::new(&sts);
+    let running = run_with_clock(&mut pod, "-3600");
+    let seen = sts.wait_for_requests(3);
+    let pause = seen[2].at - seen[1].at;
+    assert!(pause.as_secs_f64() < 3.0, "{pause:?}\n{}", running.log());
+}
+
+#[test]
+fn ref_008_a_clock_step_ahead_is_named_and_outlived() {
+    let sts = Sts::start(Answer::Token(900));
+    let mut pod = Pod::new(&sts);
+    let running = run_with_clock(&mut pod, "7200");
+    running.wait_for_log("code=token_expired");
+    assert!(
+        running.log().contains("and this node's clock says"),
+        "{}",
+        running.log()
+    );
+    assert_eq!(pod.token(), None);
+    fs::write(pod.path("clock"), "0").unwrap();
+    running.wait_for_log("wrote a new token");
+}
+
+#[test]
+fn ref_008_a_clock_step_back_does_not_prolong_a_rest() {
+    let sts = Sts::start(Answer::Token(3));
+    let mut pod = Pod::new(&sts);
+    let running = run_with_clock(&mut pod, "0");
+    running.wait_for_log("wrote a new token");
+    fs::write(pod.path("clock"), "-86400").unwrap();
+    running.wait_for_log_times("wrote a new token", 4);
+}
