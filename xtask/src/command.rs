@@ -6,6 +6,7 @@ use std::process::{self, ExitCode};
 
 use anyhow::{Context, Result};
 
+use crate::bench::Bench;
 use crate::catalogue::{self, CatalogueOptions};
 use crate::cluster::{Cluster, ClusterName, UpOptions, node};
 use crate::image::{self, Image, Profile};
@@ -20,6 +21,11 @@ pub(crate) enum Command {
     Demo(DemoOptions),
     /// Format, lints, unit tests, tests against a real API server, end-to-end tests
     Test(TestOptions),
+    /// What our programs cost
+    Bench {
+        #[command(subcommand)]
+        bench: Bench,
+    },
     /// What neither the compiler nor clippy sees
     Tidy,
     /// Say which row of docs/security-tests is tested, not applicable or open
@@ -132,6 +138,10 @@ impl Command {
             Self::Test(options) => {
                 equip(workspace)?;
                 suite::run(workspace, &options)?;
+            }
+            Self::Bench { bench } => {
+                equip(workspace)?;
+                bench.run(workspace)?;
             }
             Self::Tidy => tidy::run(workspace)?,
             Self::Catalogue(options) => catalogue::run(workspace, &options)?,

@@ -18,7 +18,9 @@ use layer::Layer;
 use oci::{Settings, render_image};
 #[cfg(test)]
 pub(crate) use recipes::COREDNS;
-pub(crate) use recipes::{PAUSE, Profile, busybox, coredns, ours, pause, relying_party};
+pub(crate) use recipes::{
+    BUSYBOX, PAUSE, Profile, busybox, coredns, ours, pause, program, relying_party,
+};
 
 /// An image as a tar on disk. Its path changes with its content.
 #[derive(Debug, Clone)]

@@ -5,6 +5,7 @@
     reason = "the terminal is what it is for"
 )]
 
+mod bench;
 mod cache;
 mod catalogue;
 mod chart;

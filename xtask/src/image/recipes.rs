@@ -1,7 +1,7 @@
 //! What is in each image. Each recipe's number is raised when its way of building changes.
 
 use std::fmt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use anyhow::Result;
@@ -79,7 +79,8 @@ pub(crate) fn coredns(workspace: &Workspace) -> Result<Image> {
 
 /// Our programs, each alone in an image without a shell.
 pub(crate) fn ours(workspace: &Workspace, profile: Profile) -> Result<Vec<Image>> {
-    let target_dir = compile(workspace, profile)?;
+    let programs = OURS.map(|(_, program)| program);
+    let target_dir = compile(workspace, profile, &programs)?;
     let images = OURS.map(|(name, program)| {
         let binary = target_dir.join(program);
         let key = Fingerprint::of_recipe(2).file(&binary)?.key();
@@ -124,30 +125,22 @@ pub(crate) fn relying_party(workspace: &Workspace, name: &str, program: &Path) -
     )
 }
 
-/// Statically linked against glibc: the musl target is not everywhere to be had, and needs no second C library.
-fn compile(workspace: &Workspace, profile: Profile) -> Result<std::path::PathBuf> {
-    let mut cargo = Command::new("cargo");
-    cargo
-        .current_dir(&workspace.root)
-        .args([
-            "build",
-            "--profile",
-            &profile.to_string(),
-            "--target",
-            TARGET,
-        ])
-        .args([
-            "--config",
-            &format!("target.{TARGET}.rustflags=[\"-C\",\"target-feature=+crt-static\"]"),
-        ]);
-    for (_, package) in OURS {
-        cargo.args(["--package", package]);
+/// One of our programs alone, as its image has it.
+pub(crate) fn program(workspace: &Workspace, profile: Profile, name: &str) -> Result<PathBuf> {
+    Ok(compile(workspace, profile, &[name])?.join(name))
+}
+
+/// Compiles programs, and says where they are.
+///
+/// What is published is compiled program by program: compiled together, each would have the features of all in it.
+fn compile(workspace: &Workspace, profile: Profile, programs: &[&str]) -> Result<PathBuf> {
+    let at_once = match profile {
+        Profile::Dist => 1,
+        Profile::Release => programs.len().max(1),
+    };
+    for programs in programs.chunks(at_once) {
+        compile_together(workspace, profile, programs)?;
     }
-    run_logged(
-        &format!("cargo build --profile {profile}"),
-        &mut cargo,
-        &workspace.cache.log("cargo-build"),
-    )?;
     let metadata = output_of(Command::new("cargo").current_dir(&workspace.root).args([
         "metadata",
         "--no-deps",
@@ -161,10 +154,37 @@ fn compile(workspace: &Workspace, profile: Profile) -> Result<std::path::PathBuf
         .join(profile.to_string()))
 }
 
+/// Statically linked against glibc: the musl target is not everywhere to be had, and needs no second C library.
+fn compile_together(workspace: &Workspace, profile: Profile, programs: &[&str]) -> Result<()> {
+    let mut cargo = Command::new("cargo");
+    cargo
+        .current_dir(&workspace.root)
+        .envs(BUILD_ENVIRONMENT)
+        .args([
+            "build",
+            "--profile",
+            &profile.to_string(),
+            "--target",
+            TARGET,
+        ])
+        .args([
+            "--config",
+            &format!("target.{TARGET}.rustflags=[\"-C\",\"target-feature=+crt-static\"]"),
+        ]);
+    for program in programs {
+        cargo.args(["--package", program]);
+    }
+    run_logged(
+        &format!("cargo build --profile {profile}"),
+        &mut cargo,
+        &workspace.cache.log("cargo-build"),
+    )
+}
+
 /// What we read of `cargo metadata`.
 #[derive(serde::Deserialize)]
 struct Metadata {
-    target_directory: std::path::PathBuf,
+    target_directory: PathBuf,
 }
 
 /// Busybox with every name it answers to.
@@ -197,6 +217,8 @@ pub(crate) const COREDNS: &str = "localhost/coredns:1.15.0";
 pub(super) const BUSYBOX_PROGRAM: &str = "/bin/busybox";
 const NOBODY: &str = "65532";
 const TARGET: &str = "x86_64-unknown-linux-gnu";
+/// docs/decisions/0005-random-numbers-from-the-kernel.md; the Dockerfile says the same.
+const BUILD_ENVIRONMENT: [(&str, &str); 1] = [("AWS_LC_SYS_NO_JITTER_ENTROPY", "1")];
 /// The image's name and the package, whose binary has the same name.
 const OURS: [(&str, &str); 3] = [
     ("server", "sts-server"),

@@ -1,0 +1,24 @@
+//! `cargo xtask bench`: what our programs cost, measured, one table each.
+
+mod process;
+mod refresher;
+mod standalone;
+mod table;
+
+use anyhow::Result;
+
+use crate::workspace::Workspace;
+
+#[derive(Debug, clap::Subcommand)]
+pub(crate) enum Bench {
+    /// The sidecar: memory, time, what each part costs, and what it adds to a pod's start
+    Refresher(refresher::Options),
+}
+
+impl Bench {
+    pub(crate) fn run(self, workspace: &Workspace) -> Result<()> {
+        match self {
+            Self::Refresher(options) => refresher::run(workspace, &options),
+        }
+    }
+}
