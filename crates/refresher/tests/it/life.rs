@@ -11,7 +11,7 @@ use crate::pod::{Pod, Running};
 use crate::sts::{Answer, Sts, mint};
 
 #[test]
-fn ref_002_a_token_that_dies_is_left_and_its_death_is_logged() {
+fn ref_002_009_a_token_that_dies_is_left_and_its_death_is_logged() {
     let sts = Sts::start(Answer::Token(3));
     let pod = Pod::new(&sts);
     let running = pod.start(&["run"]);
