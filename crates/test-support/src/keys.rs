@@ -7,6 +7,7 @@ use aws_lc_rs::rand::SystemRandom;
 use aws_lc_rs::rsa::KeySize;
 use aws_lc_rs::signature::{
     ECDSA_P256_SHA256_FIXED_SIGNING, EcdsaKeyPair, KeyPair as _, RSA_PKCS1_SHA256, RsaKeyPair,
+    RsaSignatureEncoding,
 };
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
@@ -28,6 +29,7 @@ enum Pair {
 #[expect(
     clippy::expect_used,
     clippy::missing_panics_doc,
+    clippy::panic,
     reason = "a test without its keys cannot go on"
 )]
 impl TestKey {
@@ -46,22 +48,30 @@ impl TestKey {
     /// A new P-256 key.
     pub fn ec() -> Self {
         let pair = EcdsaKeyPair::generate(&ECDSA_P256_SHA256_FIXED_SIGNING).expect("key is made");
-        let spki: PublicKeyX509Der<'_> = pair.public_key().as_der().expect("key is encoded");
-        let kid = kid(spki.as_ref());
-        Self {
-            pair: Pair::Ec(pair),
-            kid,
-        }
+        Self::of(Pair::Ec(pair))
+    }
+
+    /// An RSA key from its PKCS#8 encoding: one that somebody else signs with too.
+    pub fn from_pkcs8(der: &[u8]) -> Self {
+        Self::of(Pair::Rsa(RsaKeyPair::from_pkcs8(der).expect("an RSA key")))
     }
 
     fn new_rsa() -> Self {
-        let pair = RsaKeyPair::generate(KeySize::Rsa2048).expect("key is made");
-        let spki: PublicKeyX509Der<'_> = pair.public_key().as_der().expect("key is encoded");
-        let kid = kid(spki.as_ref());
-        Self {
-            pair: Pair::Rsa(pair),
-            kid,
-        }
+        Self::of(Pair::Rsa(
+            RsaKeyPair::generate(KeySize::Rsa2048).expect("key is made"),
+        ))
+    }
+
+    fn of(pair: Pair) -> Self {
+        let spki = spki(&pair);
+        let kid =
+            URL_SAFE_NO_PAD.encode(aws_lc_rs::digest::digest(&aws_lc_rs::digest::SHA256, &spki));
+        Self { pair, kid }
+    }
+
+    /// The public half as DER (SubjectPublicKeyInfo).
+    pub fn spki(&self) -> Vec<u8> {
+        spki(&self.pair)
     }
 
     /// The key's id.
@@ -110,16 +120,28 @@ impl TestKey {
                 .expect("message is signed")
                 .as_ref()
                 .to_vec(),
-            Pair::Rsa(pair) => {
-                let mut signature = vec![0; pair.public_modulus_len()];
-                pair.sign(&RSA_PKCS1_SHA256, &random, message, &mut signature)
-                    .expect("message is signed");
-                signature
-            }
+            Pair::Rsa(_) => self.sign_rsa(&RSA_PKCS1_SHA256, message),
         }
+    }
+
+    /// Signs a message with an RSA key in another way than RS256.
+    pub fn sign_rsa(&self, encoding: &'static RsaSignatureEncoding, message: &[u8]) -> Vec<u8> {
+        let Pair::Rsa(pair) = &self.pair else {
+            panic!("an EC key cannot do that");
+        };
+        let mut signature = vec![0; pair.public_modulus_len()];
+        pair.sign(encoding, &SystemRandom::new(), message, &mut signature)
+            .expect("message is signed");
+        signature
     }
 }
 
-fn kid(spki: &[u8]) -> String {
-    URL_SAFE_NO_PAD.encode(aws_lc_rs::digest::digest(&aws_lc_rs::digest::SHA256, spki))
+#[expect(clippy::expect_used, reason = "a test without its keys cannot go on")]
+fn spki(pair: &Pair) -> Vec<u8> {
+    let der: PublicKeyX509Der<'_> = match pair {
+        Pair::Ec(pair) => pair.public_key().as_der(),
+        Pair::Rsa(pair) => pair.public_key().as_der(),
+    }
+    .expect("key is encoded");
+    der.as_ref().to_vec()
 }

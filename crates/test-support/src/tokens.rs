@@ -100,20 +100,20 @@ impl TokenBuilder {
         header.insert("alg".to_owned(), key.algorithm().into());
         header.insert("kid".to_owned(), key.kid().into());
         header.extend(self.header.clone());
-        Self::compact(key, &Value::Object(header).to_string(), payload)
+        Self::compact(key, Value::Object(header).to_string(), payload)
     }
 
-    /// A compact JWS of any two texts, signed.
-    pub fn compact(key: &TestKey, header: &str, payload: &str) -> String {
-        let encode = |bytes: &[u8]| URL_SAFE_NO_PAD.encode(bytes);
-        let message = format!(
-            "{}.{}",
-            encode(header.as_bytes()),
-            encode(payload.as_bytes())
-        );
+    /// A compact JWS of any two texts, or bytes, signed.
+    pub fn compact(key: &TestKey, header: impl AsRef<[u8]>, payload: impl AsRef<[u8]>) -> String {
+        let [header, payload] = [header.as_ref(), payload.as_ref()].map(encode);
+        let message = format!("{header}.{payload}");
         let signature = encode(&key.sign(message.as_bytes()));
         format!("{message}.{signature}")
     }
+}
+
+fn encode(bytes: &[u8]) -> String {
+    URL_SAFE_NO_PAD.encode(bytes)
 }
 
 #[expect(clippy::panic, reason = "a test that is wrong must stop")]

@@ -13,6 +13,7 @@ use sts_core::liveness::accept_offline;
 use sts_core::policy::{Filter, Policy};
 use sts_core::sign::SigningKey;
 use sts_core::time::Lifetime;
+use sts_core::verify::VerifyError;
 use test_support::TestKey;
 
 use super::{NOW, at, check_at, valid};
@@ -167,4 +168,61 @@ fn jwt_099_subjects_longer_than_relying_parties_take() {
             length: 339
         }))
     );
+}
+
+#[test]
+fn jwt_056_a_token_of_ours_gives_no_other() {
+    let issued = exchange(&endpoint(Algorithm::Rs256), &valid(), NOW).unwrap();
+    let expected = super::Refused::Verify(VerifyError::IssuerMismatch);
+    let refused = check_at(issued.token.expose(), NOW).err();
+    assert_eq!(refused, Some(expected));
+}
+
+#[test]
+fn jwt_082_a_clock_that_jumps_between_verification_and_signature() {
+    let endpoint = endpoint(Algorithm::Es256);
+    let issue_at = |now: u64| {
+        let verified = check_at(&valid().sign(TestKey::rsa()), NOW).unwrap();
+        let permission = authorize(&endpoint.policy, &"c1".parse().unwrap(), verified).unwrap();
+        let issuance = Issuance {
+            template: &endpoint.template,
+            key: &endpoint.key,
+        };
+        let id = TokenId::parse("id-1").unwrap();
+        issue(issuance, &accept_offline(permission), id, at(now))
+    };
+    let back = claims(&issue_at(NOW - 3600).unwrap());
+    assert_eq!(back["exp"], NOW - 2700);
+    let ahead = claims(&issue_at(NOW + 3540).unwrap());
+    assert_eq!(ahead["exp"], NOW + 3600, "no later than the subject's");
+    for now in [NOW + 3541, NOW + 3600, NOW + 7200] {
+        let refused = issue_at(now).unwrap_err();
+        let left = std::time::Duration::from_secs((NOW + 3600).saturating_sub(now));
+        assert_eq!(
+            refused,
+            IssueError::Claims(ClaimsError::ExpiresTooSoon { left })
+        );
+    }
+}
+
+#[test]
+fn iss_007_nothing_of_the_subject_token_is_copied_that_is_not_meant() {
+    let token = valid()
+        .claim("azp", "canary")
+        .claim("client_id", "canary")
+        .claim("scope", "canary")
+        .claim("https://aws.amazon.com/tags", "canary")
+        .at("/kubernetes.io/canary", "canary");
+    let issued = exchange(&endpoint(Algorithm::Es256), &token, NOW).unwrap();
+    let plain = exchange(&endpoint(Algorithm::Es256), &valid(), NOW).unwrap();
+    assert_eq!(claims(&issued), claims(&plain));
+    let claims = claims(&issued).to_string();
+    for foreign in [
+        "canary",
+        "azp",
+        "5f0a1a9e-7f0c-4a52-9a43-0d6f5a3b2c1d",
+        "n1",
+    ] {
+        assert!(!claims.contains(foreign), "{claims}");
+    }
 }

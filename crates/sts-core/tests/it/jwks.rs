@@ -63,7 +63,13 @@ fn jwks_003_keys_that_cannot_be_used_are_left_out() {
     drops(|key| key["alg"] = json!("RS384"));
     drops(|key| key["alg"] = json!("ES256"));
     drops(|key| key["e"] = json!("Aw"));
+    drops(|key| key["e"] = json!("AQ"));
+    drops(|key| key["e"] = json!("AQAA"));
+    drops(|key| key["e"] = json!("AAEAAQ"));
     drops(|key| key["n"] = json!("AQAB"));
+    let short = |key: &Value| key["n"].as_str().unwrap()[..172].to_owned();
+    drops(|key| key["n"] = json!(short(key)));
+    drops(|key| key["n"] = json!(format!("{}A", &key["n"].as_str().unwrap()[..341])));
     drops(|key| key["kid"] = json!(""));
     let mut ec = TestKey::ec().jwk();
     ec["x"] = ec["y"].clone();
@@ -71,15 +77,46 @@ fn jwks_003_keys_that_cannot_be_used_are_left_out() {
 }
 
 #[test]
-fn jwks_006_009_documents_of_another_kind() {
+fn jwks_006_documents_of_another_kind_or_size() {
     refuses(&" ".repeat((1 << 20) + 1), KeySetError::TooLarge);
-    refuses("<html>", KeySetError::Malformed);
-    refuses(r#"{"keys":1}"#, KeySetError::Malformed);
-    refuses(r#"{"keys":[],"keys":[]}"#, KeySetError::Malformed);
+    for document in [
+        "",
+        "<html>",
+        "[]",
+        r#"{"keys":1}"#,
+        r#"{"keys":[1]}"#,
+        r#"{"keys":[],"keys":[]}"#,
+        r#"{"keys":[]}x"#,
+        r#"{"issuer":"https://issuer.example"}"#,
+    ] {
+        refuses(document, KeySetError::Malformed);
+    }
+}
+
+#[test]
+fn jwks_007_sets_without_a_usable_key() {
     refuses(r#"{"keys":[]}"#, KeySetError::NoUsableKey);
-    let parsed =
-        KeySet::parse(with(|key| *key = json!({"kty": "AKP", "kid": "m"})).as_bytes()).unwrap();
-    assert_eq!((parsed.keys.len(), parsed.dropped.len()), (1, 0));
+    let mut weak = TestKey::rsa().jwk();
+    weak["e"] = json!("Aw");
+    refuses(
+        &json!({"keys": [weak]}).to_string(),
+        KeySetError::NoUsableKey,
+    );
+}
+
+#[test]
+fn jwks_009_unknown_key_types_and_members_are_ignored() {
+    for unknown in [
+        json!({"kty": "AKP", "kid": "m"}),
+        json!({"kty": "OKP", "crv": "Ed25519", "kid": "m", "x": "AA"}),
+        json!({"kty": "EC", "crv": "P-384", "kid": "m", "x": "AA", "y": "AA"}),
+        json!({"kid": "m"}),
+    ] {
+        let parsed = KeySet::parse(with(|key| *key = unknown).as_bytes()).unwrap();
+        assert_eq!((parsed.keys.len(), parsed.dropped.len()), (1, 0));
+    }
+    let parsed = KeySet::parse(with(|key| key["x5c"] = json!(["MIIB"])).as_bytes()).unwrap();
+    assert_eq!(parsed.keys.len(), 2);
 }
 
 #[test]

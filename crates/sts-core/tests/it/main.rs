@@ -8,12 +8,25 @@
     reason = "a test that cannot go on stops"
 )]
 
-mod accept;
+mod audience;
 mod danger;
+mod header;
 mod issue;
+mod json;
 mod jwks;
-mod reject;
-mod reject_claims;
+mod mutation;
+mod signature;
+mod structure;
+mod subject;
+mod time;
+mod issue;
+mod json;
+mod jwks;
+mod mutation;
+mod signature;
+mod structure;
+mod subject;
+mod time;
 
 use sts_core::keys::KeySet;
 use sts_core::time::UnixSeconds;
@@ -64,6 +77,13 @@ fn check_with(token: &str, keys: &KeySet, now: u64) -> Result<VerifiedToken, Ref
         .route()
         .map_err(Refused::Parse)?;
     verify(unverified, keys, &expectations(), at(now)).map_err(Refused::Verify)
+}
+
+#[track_caller]
+fn accepts(token: &TokenBuilder) {
+    if let Err(refused) = check_at(&token.sign(TestKey::rsa()), NOW) {
+        panic!("{refused:?}");
+    }
 }
 
 #[track_caller]
