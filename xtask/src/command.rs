@@ -9,6 +9,7 @@ use anyhow::{Context, Result};
 use crate::bench::Bench;
 use crate::catalogue::{self, CatalogueOptions};
 use crate::cluster::{Cluster, ClusterName, UpOptions, node};
+use crate::fuzz::{self, FuzzOptions};
 use crate::image::{self, Image, Profile};
 use crate::stage::{self, GivenOptions};
 use crate::suite::TestOptions;
@@ -32,6 +33,8 @@ pub(crate) enum Command {
     Catalogue(CatalogueOptions),
     /// Say what this machine lacks
     Doctor,
+    /// Fuzz the readers of untrusted input
+    Fuzz(FuzzOptions),
     /// Install the Debian packages the test cluster is made of
     Packages,
     /// Build the Go programs and the Python environment of the test cluster
@@ -145,6 +148,7 @@ impl Command {
             }
             Self::Tidy => tidy::run(workspace)?,
             Self::Catalogue(options) => catalogue::run(workspace, &options)?,
+            Self::Fuzz(options) => fuzz::run(workspace, &options)?,
             Self::Doctor => {
                 doctor::examine()?;
                 println!("this machine has what it takes");

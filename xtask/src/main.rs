@@ -14,6 +14,7 @@ mod command;
 mod demo;
 mod deny;
 mod doctor;
+mod fuzz;
 mod image;
 mod packages;
 mod poll;

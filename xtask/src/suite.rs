@@ -9,6 +9,7 @@ use serde::Deserialize;
 use serde_json::json;
 
 use crate::cluster::{Cluster, ClusterName};
+use crate::fuzz::{self, FuzzOptions};
 use crate::progress::{Stopwatch, say};
 use crate::stage::{self, Stage};
 use crate::workspace::Workspace;
@@ -93,6 +94,7 @@ fn run_unit(workspace: &Workspace, options: &TestOptions, counts: &mut Counts) -
         lint_verifiers(workspace)?;
         deny::run(workspace)?;
         document(workspace)?;
+        fuzz::run(workspace, &FuzzOptions::smoke())?;
     }
     let mut command = Command::new("cargo");
     command

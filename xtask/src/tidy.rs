@@ -13,9 +13,19 @@ use crate::progress::output_of;
 use crate::workspace::Workspace;
 
 /// Which of our crates may use which, outside of tests. ARCHITECTURE.md has the same table as a picture.
-const EDGES: [(&str, &[&str]); 11] = [
+const EDGES: [(&str, &[&str]); 12] = [
     ("api-tests", &[]),
     ("e2e-tests", &[]),
+    (
+        "fuzz-targets",
+        &[
+            "injector",
+            "sts-config",
+            "sts-core",
+            "svc-runtime",
+            "test-support",
+        ],
+    ),
     ("injector", &["sts-config", "svc-runtime"]),
     ("refresher", &["sts-api"]),
     ("sts-api", &[]),

@@ -19,14 +19,6 @@ mod signature;
 mod structure;
 mod subject;
 mod time;
-mod issue;
-mod json;
-mod jwks;
-mod mutation;
-mod signature;
-mod structure;
-mod subject;
-mod time;
 
 use sts_core::keys::KeySet;
 use sts_core::time::UnixSeconds;
