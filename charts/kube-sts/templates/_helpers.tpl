@@ -135,6 +135,7 @@ server:
   rateLimit:
     {{- toYaml . | nindent 4 }}
   {{- end }}
+  keyLedger: {{ $fullname }}-server-keys
 
 injector:
   listen: "0.0.0.0:8443"

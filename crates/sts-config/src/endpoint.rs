@@ -3,6 +3,7 @@
 mod distinct;
 mod injection;
 mod issuer;
+mod rotation;
 mod rules;
 mod verification;
 
@@ -23,6 +24,7 @@ use crate::server::ServiceUrl;
 
 pub(crate) use distinct::check_distinct;
 pub use injection::{AnnotationShape, Injection};
+pub use rotation::{Documents, ReadBack, Rotation};
 pub use verification::{Danger, Verification};
 
 /// One endpoint: its own path, issuer, key, rules.
@@ -40,6 +42,10 @@ pub struct Endpoint {
     pub key: KeySource,
     /// The clusters whose tokens it takes, by name.
     pub clusters: Vec<ClusterName>,
+    /// How that key is followed by others.
+    pub rotation: Rotation,
+    /// What relying parties are told of the keys.
+    pub documents: Documents,
     /// How it is known that a subject is alive.
     pub verification: Verification,
     /// How long the API server's last word counts while it does not answer.
@@ -122,6 +128,7 @@ impl Endpoint {
         let subject = section.or("subject", parse_subject, default_subject);
         let lifetime = section.or("lifetime", parse_lifetime, Lifetime::new(DEFAULT_LIFETIME)?);
         let verification = verification::read(&mut section);
+        let documents = Documents::read(&mut section);
         let token_audience = read_token_audience(&mut section, url, path.as_ref());
         let policy = rules::read(&mut section);
         let injection = injection::read(&mut section);
@@ -140,6 +147,8 @@ impl Endpoint {
                 subject: subject?,
             },
             key: issuer.key,
+            rotation: issuer.rotation,
+            documents: documents?,
             clusters: verification.clusters,
             verification: verification.verification,
             grace: verification.grace,

@@ -19,8 +19,8 @@ use thiserror::Error;
 
 pub use cluster::{ApiServer, Cluster, JwksSource, KubeconfigSource};
 pub use endpoint::{
-    AnnotationShape, Danger, Endpoint, EndpointPath, Injection, KeySource, SigningAlgorithm,
-    Verification,
+    AnnotationShape, Danger, Documents, Endpoint, EndpointPath, Injection, KeySource, ReadBack,
+    Rotation, SigningAlgorithm, Verification,
 };
 pub use injector::{InjectorConfig, SidecarConfig};
 pub use problem::{Place, Problem};

@@ -246,13 +246,18 @@ fn parse_flag(text: &str) -> Result<bool, &'static str> {
     }
 }
 
-/// A duration with a unit, such as `15m` or `1h30m`.
+/// A duration with a unit, such as `15m`, `1h30m` or `90d`.
 pub(crate) fn parse_duration(text: &str) -> Result<Duration, String> {
-    let duration: Result<jiff::SignedDuration, _> = text.parse();
+    let days = text.strip_suffix('d').and_then(|days| days.parse().ok());
+    // Days of 24 hours: who writes 90d does not mean an hour less in spring.
+    let days = days.and_then(|days: u16| i64::from(days).checked_mul(24));
+    let duration = days
+        .map(jiff::SignedDuration::from_hours)
+        .map_or_else(|| text.parse::<jiff::SignedDuration>(), Ok);
     duration
         .ok()
         .and_then(|duration| Duration::try_from(duration).ok())
         .ok_or_else(|| {
-            format!("{text:?} is no duration: write a number and a unit, such as 15m or 1h")
+            format!("{text:?} is no duration: write a number and a unit, such as 15m, 1h or 90d")
         })
 }

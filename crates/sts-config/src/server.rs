@@ -60,6 +60,8 @@ pub struct ServerConfig {
     pub tls: ServingTls,
     /// How often one caller may come.
     pub rate_limit: RateLimit,
+    /// The ConfigMap in our namespace with the public record of all signing keys, if any.
+    pub key_ledger: Option<String>,
 }
 
 /// How often one caller may come, in exchanges a second; twice as many at once. `None`: as often as it likes.
@@ -166,6 +168,7 @@ impl ServerConfig {
     pub(crate) fn read(mut section: Section<'_>) -> Option<Self> {
         let serving = Serving::read(&mut section);
         let rate_limit = RateLimit::read(section.section("rateLimit"));
+        let key_ledger = section.optional("keyLedger", parse_object_name);
         section.finish()?;
         let Serving {
             listen,
@@ -177,6 +180,7 @@ impl ServerConfig {
             admin_listen,
             tls,
             rate_limit: rate_limit?,
+            key_ledger,
         })
     }
 }

@@ -1,6 +1,7 @@
 //! Public keys that tokens are checked against.
 
 mod jwks;
+pub mod ring;
 
 use std::collections::HashMap;
 use std::fmt;
@@ -84,6 +85,11 @@ impl KeySet {
     /// The key of that id: exact match, no fallback to other keys.
     pub fn find(&self, id: &KeyId) -> Option<&VerificationKey> {
         self.keys.get(id)
+    }
+
+    /// The ids of all keys.
+    pub fn ids(&self) -> impl Iterator<Item = &KeyId> {
+        self.keys.keys()
     }
 
     /// How many keys there are.

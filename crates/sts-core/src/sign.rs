@@ -15,13 +15,13 @@ use base64::Engine as _;
 use base64::engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD};
 use rustls_pki_types::PrivateKeyDer;
 use rustls_pki_types::pem::PemObject as _;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use thiserror::Error;
 use zeroize::Zeroizing;
 
 use crate::claims::OutgoingClaims;
 use crate::ident::KeyId;
-use crate::keys::Algorithm;
+use crate::keys::{Algorithm, KeySet};
 
 /// A private key, the algorithm it signs with, and the public half as relying parties see it.
 #[derive(Clone)]
@@ -62,7 +62,72 @@ enum Parameters {
     },
 }
 
+/// A public key of ours, read again. Any other member, such as a private one, is an error.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct RawJwk {
+    kty: String,
+    kid: String,
+    #[serde(rename = "use")]
+    usage: String,
+    alg: String,
+    crv: Option<String>,
+    x: Option<String>,
+    y: Option<String>,
+    n: Option<String>,
+    e: Option<String>,
+}
+
 impl PublicJwk {
+    /// Parses a public key that we wrote before.
+    ///
+    /// # Errors
+    /// [`KeyError::NoPublicKey`].
+    pub fn parse(text: &str) -> Result<Self, KeyError> {
+        // Whatever reads a key set judges it: it is one of the allow-list, and whole.
+        KeySet::parse(format!("{{\"keys\":[{text}]}}").as_bytes())
+            .or(Err(KeyError::NoPublicKey))?;
+        let raw: RawJwk = serde_json::from_str(text).or(Err(KeyError::NoPublicKey))?;
+        let (kty, alg, parameters) = match raw {
+            RawJwk {
+                x: Some(x),
+                y: Some(y),
+                crv: Some(_),
+                n: None,
+                e: None,
+                ..
+            } => (
+                "EC",
+                Algorithm::Es256.name(),
+                Parameters::Ec { crv: "P-256", x, y },
+            ),
+            RawJwk {
+                n: Some(n),
+                e: Some(e),
+                crv: None,
+                x: None,
+                y: None,
+                ..
+            } => ("RSA", Algorithm::Rs256.name(), Parameters::Rsa { n, e }),
+            RawJwk { .. } => return Err(KeyError::NoPublicKey),
+        };
+        if raw.kty != kty || raw.alg != alg || raw.usage != "sig" {
+            return Err(KeyError::NoPublicKey);
+        }
+        Ok(Self {
+            kty,
+            kid: raw.kid,
+            usage: "sig",
+            alg,
+            parameters,
+        })
+    }
+
+    /// Its id.
+    pub fn key_id(&self) -> &str {
+        &self.kid
+    }
+
     /// The algorithm relying parties check its signatures with.
     pub fn algorithm(&self) -> &'static str {
         self.alg
@@ -97,6 +162,9 @@ pub enum KeyError {
     /// The crypto library could not make a key.
     #[error("no key could be generated")]
     GenerationFailed,
+    /// Not a public key as we write them.
+    #[error("text is not one public JWK of ours")]
+    NoPublicKey,
     /// No PEM section with a private key, or more than one.
     #[error("text does not hold exactly one PEM private key (PKCS#8, PKCS#1 or SEC1)")]
     NotOneKey,
@@ -113,25 +181,19 @@ pub struct SignError;
 impl SigningKey {
     /// Generates a key: RSA with 2048 bits, which takes 0.05 to 0.3 s, or P-256.
     ///
-    /// Returns it with its PKCS#8 PEM text, the form it is stored in.
-    ///
     /// # Errors
     /// [`KeyError::GenerationFailed`].
-    pub fn generate(algorithm: Algorithm) -> Result<(Self, Zeroizing<String>), KeyError> {
+    pub fn generate(algorithm: Algorithm) -> Result<Self, KeyError> {
         const FAILED: KeyError = KeyError::GenerationFailed;
-        let pem = match algorithm {
-            Algorithm::Es256 => {
-                let key =
-                    EcdsaKeyPair::generate(&ECDSA_P256_SHA256_FIXED_SIGNING).or(Err(FAILED))?;
-                pkcs8_pem(key.to_pkcs8v1().or(Err(FAILED))?.as_ref())
-            }
+        let private = match algorithm {
+            Algorithm::Es256 => Private::Ec(
+                EcdsaKeyPair::generate(&ECDSA_P256_SHA256_FIXED_SIGNING).or(Err(FAILED))?,
+            ),
             Algorithm::Rs256 => {
-                let key = RsaKeyPair::generate(KeySize::Rsa2048).or(Err(FAILED))?;
-                let der: Pkcs8V1Der<'_> = key.as_der().or(Err(FAILED))?;
-                pkcs8_pem(der.as_ref())
+                Private::Rsa(RsaKeyPair::generate(KeySize::Rsa2048).or(Err(FAILED))?)
             }
         };
-        Ok((Self::from_pem(&pem, algorithm)?, pem))
+        Self::of(private)
     }
 
     /// Parses a PEM private key (PKCS#8, PKCS#1 or SEC1) for an algorithm.
@@ -144,6 +206,25 @@ impl SigningKey {
             Algorithm::Es256 => Private::Ec(parse_ec(&der)?),
             Algorithm::Rs256 => Private::Rsa(parse_rsa(&der)?),
         };
+        Self::of(private)
+    }
+
+    /// The private key as PKCS#8 in PEM, the form it is stored in.
+    ///
+    /// # Errors
+    /// [`KeyError::Rejected`], which no key that was parsed should give.
+    pub fn to_pem(&self) -> Result<Zeroizing<String>, KeyError> {
+        const REJECTED: KeyError = KeyError::Rejected;
+        Ok(match &*self.private {
+            Private::Ec(key) => pkcs8_pem(key.to_pkcs8v1().or(Err(REJECTED))?.as_ref()),
+            Private::Rsa(key) => {
+                let der: Pkcs8V1Der<'_> = key.as_der().or(Err(REJECTED))?;
+                pkcs8_pem(der.as_ref())
+            }
+        })
+    }
+
+    fn of(private: Private) -> Result<Self, KeyError> {
         let (spki, parameters) = private.public()?;
         let kid = key_id(&spki);
         let (kty, alg) = match private {
@@ -168,6 +249,14 @@ impl SigningKey {
     /// The key's id: base64url(SHA-256(DER SubjectPublicKeyInfo)), as kube-apiserver derives it.
     pub fn key_id(&self) -> &KeyId {
         &self.key_id
+    }
+
+    /// What it signs with.
+    pub fn algorithm(&self) -> Algorithm {
+        match &*self.private {
+            Private::Ec(_) => Algorithm::Es256,
+            Private::Rsa(_) => Algorithm::Rs256,
+        }
     }
 
     /// The public half.

@@ -5,14 +5,12 @@ mod token;
 
 use std::sync::Arc;
 
-use arc_swap::ArcSwapOption;
 use axum::Router;
 use axum::routing::{any, get, post};
 use sts_config::Danger;
 use sts_core::claims::TokenTemplate;
 use sts_core::ident::{Audience, EndpointName};
 use sts_core::policy::Policy;
-use sts_core::sign::SigningKey;
 
 use crate::audit::Trail;
 use crate::capacity::Capacity;
@@ -21,6 +19,7 @@ use crate::confirm::Confirming;
 use crate::limit::RateLimits;
 use crate::metrics::Metrics;
 use crate::routes::{ROUTES, Route};
+use crate::signing_keys::KeyRing;
 
 /// What the handlers of one endpoint share.
 pub(crate) struct EndpointState {
@@ -30,8 +29,8 @@ pub(crate) struct EndpointState {
     pub(crate) policy: Policy,
     pub(crate) confirming: Confirming,
     pub(crate) danger: Danger,
-    /// `None` until it was read or made; until then the endpoint answers 503.
-    pub(crate) key: Arc<ArcSwapOption<SigningKey>>,
+    /// Empty until it was read or made; until then the endpoint answers 503.
+    pub(crate) ring: Arc<KeyRing>,
     pub(crate) clusters: Clusters,
     pub(crate) metrics: Metrics,
     pub(crate) trail: Trail,

@@ -88,10 +88,16 @@ async fn decide(
     now: Timestamp,
     subject: &mut Option<Subject>,
 ) -> Result<Issued, ExchangeError> {
+    let arrived = now;
     let now = unix_seconds(now)?;
-    let key = endpoint.key.load_full().ok_or(ExchangeError::Unavailable {
-        what: "signing key",
-    })?;
+    let signer = || {
+        let key = endpoint.ring.signer(arrived);
+        key.or(Err(ExchangeError::Unavailable {
+            what: "signing key",
+        }))
+    };
+    // Whom nobody could sign for need not be looked at.
+    drop(signer()?);
     let (cluster, verified) = check(endpoint, token, now).await?;
     *subject = Some(Subject::of(&verified, cluster.name()));
     let permission =
@@ -99,6 +105,8 @@ async fn decide(
     endpoint.limits.pod(permission.token().pod())?;
     let confirming = &endpoint.confirming;
     let grant = confirming.confirm(cluster, token, permission, now).await?;
+    // Asked again, since a key may have been revoked meanwhile.
+    let key = signer()?;
     let issuance = Issuance {
         template: &endpoint.template,
         key: &key,

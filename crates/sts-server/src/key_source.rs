@@ -16,6 +16,7 @@ use tokio::time::{Instant, sleep};
 
 pub use fetch::FetchError;
 use fetch::{Fetched, Fetcher};
+pub(crate) use fetch::{document_client, download};
 
 use crate::api_server::ApiServer;
 use crate::metrics::Metrics;

@@ -7,6 +7,7 @@ use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::registry::Registry;
 use sts_core::exchange::Issued;
 use sts_core::ident::{ClusterName, EndpointName};
+use sts_core::keys::ring::Ring;
 
 use crate::error::ExchangeError;
 
@@ -34,10 +35,31 @@ struct WatchedLabels {
     kind: &'static str,
 }
 
+#[derive(Clone, Debug, EncodeLabelSet, Eq, Hash, PartialEq)]
+struct KeyStepLabels {
+    endpoint: String,
+    step: &'static str,
+}
+
+#[derive(Clone, Debug, EncodeLabelSet, Eq, Hash, PartialEq)]
+struct KeyLabels {
+    endpoint: String,
+    state: &'static str,
+}
+
+#[derive(Clone, Debug, EncodeLabelSet, Eq, Hash, PartialEq)]
+struct EndpointLabels {
+    endpoint: String,
+}
+
 /// The server's counters.
 #[derive(Clone, Default)]
 pub(crate) struct Metrics {
     dangers: Family<DangerLabels, Gauge>,
+    key_steps: Family<KeyStepLabels, Counter>,
+    signing_keys: Family<KeyLabels, Gauge>,
+    signing_up: Family<EndpointLabels, Gauge>,
+    public_issuer_differs: Family<EndpointLabels, Gauge>,
     exchanges: Family<ExchangeLabels, Counter>,
     key_sets: Family<ClusterLabels, Gauge>,
     watched: Family<WatchedLabels, Gauge>,
@@ -73,7 +95,70 @@ impl Metrics {
             "Whether the cluster's key set could be read the last time: 1 or 0",
             metrics.key_sets.clone(),
         );
+        metrics.register_keys(registry);
         metrics
+    }
+
+    fn register_keys(&self, registry: &mut Registry) {
+        registry.register(
+            "sts_key_step",
+            "Steps in the life of an endpoint's signing keys",
+            self.key_steps.clone(),
+        );
+        registry.register(
+            "sts_signing_keys",
+            "Published keys of an endpoint by state",
+            self.signing_keys.clone(),
+        );
+        registry.register(
+            "sts_signing_up",
+            "Whether this replica may sign for the endpoint: 1 or 0",
+            self.signing_up.clone(),
+        );
+        registry.register(
+            "sts_public_issuer_differs",
+            "Whether the endpoint's public issuer serves something else than our key set, or nothing: 1 or 0",
+            self.public_issuer_differs.clone(),
+        );
+    }
+
+    /// Counts one step of an endpoint's keys.
+    pub(crate) fn key_step(&self, endpoint: &EndpointName, step: &'static str) {
+        let labels = KeyStepLabels {
+            endpoint: endpoint.as_str().to_owned(),
+            step,
+        };
+        self.key_steps.get_or_create(&labels).inc();
+    }
+
+    /// Shows an endpoint's keys, and whether one of them may sign.
+    pub(crate) fn signing_keys(&self, endpoint: &EndpointName, ring: &Ring, signs: bool) {
+        for state in ["active", "prepared", "retiring"] {
+            let labels = KeyLabels {
+                endpoint: endpoint.as_str().to_owned(),
+                state,
+            };
+            let count = ring
+                .keys()
+                .filter(|key| key.phase().name() == state)
+                .count();
+            let count = i64::try_from(count).unwrap_or(i64::MAX);
+            self.signing_keys.get_or_create(&labels).set(count);
+        }
+        let labels = EndpointLabels {
+            endpoint: endpoint.as_str().to_owned(),
+        };
+        self.signing_up.get_or_create(&labels).set(i64::from(signs));
+    }
+
+    /// Shows whether an endpoint's public issuer serves something else than our key set.
+    pub(crate) fn public_issuer(&self, endpoint: &EndpointName, differs: bool) {
+        let labels = EndpointLabels {
+            endpoint: endpoint.as_str().to_owned(),
+        };
+        self.public_issuer_differs
+            .get_or_create(&labels)
+            .set(i64::from(differs));
     }
 
     /// Shows whether a cluster's key set could be read.

@@ -3,7 +3,6 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use arc_swap::ArcSwapOption;
 use kube::Client;
 use prometheus_client::registry::Registry;
 use sts_config::{
@@ -26,6 +25,7 @@ use crate::endpoint::EndpointState;
 use crate::key_source::FetchError;
 use crate::limit::RateLimits;
 use crate::metrics::Metrics;
+use crate::signing_keys::{KeyRing, PublicIssuer, Surroundings};
 use crate::{app, audit, ca_config_map, exchange, signing_keys};
 
 /// Why the server does not run.
@@ -115,6 +115,8 @@ pub async fn run(config: Config, namespace: String) -> Result<(), RunError> {
     let mut registry = Registry::default();
     let metrics = Metrics::register(&mut registry);
     let clusters = start_clusters(&start, &clusters, &endpoints, &metrics).await?;
+    let rings = start_rings(&start, &endpoints, server.key_ledger.as_ref(), &metrics)?;
+    let endpoints = endpoints.into_iter().zip(rings);
     let states = start_endpoints(&start, endpoints, server.rate_limit, &clusters, &metrics);
     let certificate = start_certificate(&start, &server.tls, &url.host())?;
     serve(&start, &server, certificate, states, registry).await?;
@@ -138,22 +140,51 @@ fn needs_api_server(
         || matches!(server.tls, ServingTls::Secret { .. })
 }
 
+/// Each endpoint's keys, and who keeps them.
+fn start_rings(
+    start: &Start,
+    endpoints: &[Endpoint],
+    ledger: Option<&String>,
+    metrics: &Metrics,
+) -> Result<Vec<Arc<KeyRing>>, RunError> {
+    let ring = |endpoint: &Endpoint| {
+        let ring = Arc::new(KeyRing::new(endpoint));
+        let surroundings = Surroundings {
+            client: start.client.clone(),
+            namespace: start.namespace.clone(),
+            ledger: ledger.cloned(),
+            condition: start.readiness.condition("signing key"),
+            metrics: metrics.clone(),
+            shutdown: start.shutdown.clone(),
+        };
+        let keeping = signing_keys::keep(Arc::clone(&ring), endpoint.key.clone(), surroundings);
+        start.tasks.spawn("signing key", keeping);
+        if let Some(read_back) = &endpoint.documents.read_back {
+            let issuer = PublicIssuer::new(&endpoint.template.issuer, read_back)?;
+            let (metrics, shutdown) = (metrics.clone(), start.shutdown.clone());
+            let following = signing_keys::follow(Arc::clone(&ring), issuer, metrics, shutdown);
+            start.tasks.spawn("public issuer", following);
+        }
+        Ok(ring)
+    };
+    endpoints.iter().map(ring).collect()
+}
+
 fn start_endpoints(
     start: &Start,
-    endpoints: Vec<Endpoint>,
+    endpoints: impl Iterator<Item = (Endpoint, Arc<KeyRing>)>,
     rate_limit: RateLimit,
     clusters: &Started,
     metrics: &Metrics,
 ) -> Vec<(String, Arc<EndpointState>)> {
     let limits = RateLimits::new(rate_limit);
     let capacity = Capacity::new();
-    let state = |endpoint: Endpoint| {
+    let state = |(endpoint, ring): (Endpoint, Arc<KeyRing>)| {
         let Endpoint {
             name,
             path,
             token_audience,
             template,
-            key,
             clusters: accepted,
             verification,
             grace,
@@ -164,16 +195,6 @@ fn start_endpoints(
         if !danger.api_server_audiences.is_empty() {
             metrics.danger(&name, "apiServerAudiences");
         }
-        let slot = Arc::new(ArcSwapOption::empty());
-        let loading = signing_keys::load(
-            key,
-            start.client.clone(),
-            start.namespace.clone(),
-            Arc::clone(&slot),
-            start.readiness.condition("signing key"),
-            start.shutdown.clone(),
-        );
-        start.tasks.spawn("signing key", loading);
         let state = EndpointState {
             trail: Trail::new(name.clone()),
             capacity: capacity.clone(),
@@ -183,14 +204,14 @@ fn start_endpoints(
             policy,
             confirming: Confirming::new(verification, grace),
             danger,
-            key: slot,
+            ring,
             clusters: clusters.select(&accepted),
             metrics: metrics.clone(),
             limits: limits.clone(),
         };
         (path.prefix().to_owned(), Arc::new(state))
     };
-    endpoints.into_iter().map(state).collect()
+    endpoints.map(state).collect()
 }
 
 fn start_certificate(

@@ -3,7 +3,7 @@
 use sts_core::claims::SubjectForm;
 use sts_core::ident::Issuer;
 
-use super::{KeySource, SigningAlgorithm};
+use super::{KeySource, Rotation, SigningAlgorithm};
 use crate::cluster::{parse_https, parse_path};
 use crate::reader::Section;
 use crate::server::parse_object_name;
@@ -12,18 +12,21 @@ use crate::server::parse_object_name;
 pub(super) struct IssuerPart {
     pub(super) issuer: Issuer,
     pub(super) key: KeySource,
+    pub(super) rotation: Rotation,
     pub(super) subject: SubjectForm,
 }
 
 pub(super) fn read(section: &mut Section<'_>) -> Option<IssuerPart> {
     if section.has_mapping("issuer") {
         let part = section.section("issuer").and_then(read_openunison);
-        if section.has("key") {
-            let place = section.place_of("key");
+        if !section.has("key") {
             section.pass_over("key");
-            section.error(place, "and issuer.keypair both name a key: leave one out");
+            return part;
         }
-        return part;
+        let rotation = section.section("key").and_then(read_rotation_alone);
+        return part
+            .zip(rotation)
+            .map(|(part, rotation)| IssuerPart { rotation, ..part });
     }
     let issuer = section.required("issuer", parse_issuer);
     let place = section.place_of("key");
@@ -31,10 +34,11 @@ pub(super) fn read(section: &mut Section<'_>) -> Option<IssuerPart> {
     if key.is_none() {
         section.error(place, "is missing: write `secret: NAME` or `file: PATH`");
     }
-    let key = key.and_then(read_key);
+    let (key, rotation) = key.and_then(read_key)?;
     Some(IssuerPart {
         issuer: issuer?,
-        key: key?,
+        key,
+        rotation,
         subject: SubjectForm::ServiceAccount,
     })
 }
@@ -62,16 +66,39 @@ fn read_openunison(mut section: Section<'_>) -> Option<IssuerPart> {
     Some(IssuerPart {
         issuer: issuer?,
         key,
+        rotation: Rotation::default(),
         subject: SubjectForm::OpenUnison,
     })
 }
 
-fn read_key(mut section: Section<'_>) -> Option<KeySource> {
+/// Beside OpenUnison's `keypair`, `key` says how it is followed by others and nothing else.
+fn read_rotation_alone(mut section: Section<'_>) -> Option<Rotation> {
+    for key in ["secret", "file"] {
+        if section.has(key) {
+            let place = section.place_of(key);
+            section.pass_over(key);
+            section.error(place, "and issuer.keypair both name a key: leave one out");
+        }
+    }
+    let rotation = Rotation::read(&mut section);
+    section.finish()?;
+    rotation
+}
+
+fn read_key(mut section: Section<'_>) -> Option<(KeySource, Rotation)> {
     let algorithm = section.or("algorithm", parse_algorithm, SigningAlgorithm::Rs256);
     let create = section.flag("create");
     let secret = section.optional("secret", parse_object_name);
     let path = section.optional("file", parse_path);
     let place = section.place().clone();
+    let rotation = Rotation::read(&mut section);
+    if path.is_some() && section.has("rotateEvery") {
+        let place = section.place_of("rotateEvery");
+        section.error(
+            place,
+            "is for keys in a Secret: a file's key is replaced by whoever wrote the file",
+        );
+    }
     let algorithm = algorithm?;
     let key = match (secret, path) {
         (Some(name), None) => Some(KeySource::Secret { name, algorithm }),
@@ -89,7 +116,7 @@ fn read_key(mut section: Section<'_>) -> Option<KeySource> {
         }
     };
     section.finish()?;
-    key
+    key.zip(rotation)
 }
 
 fn parse_algorithm(text: &str) -> Result<SigningAlgorithm, &'static str> {

@@ -21,7 +21,8 @@ fn key_001_kid_is_the_one_kube_apiserver_derives() {
 #[test]
 fn generated_keys_come_back_from_their_pem() {
     for algorithm in [Algorithm::Es256, Algorithm::Rs256] {
-        let (key, pem) = SigningKey::generate(algorithm).unwrap();
+        let key = SigningKey::generate(algorithm).unwrap();
+        let pem = key.to_pem().unwrap();
         let again = SigningKey::from_pem(&pem, algorithm).unwrap();
         assert_eq!(key.key_id(), again.key_id());
         assert_eq!(key.public(), again.public());
@@ -31,7 +32,7 @@ fn generated_keys_come_back_from_their_pem() {
 #[test]
 fn disc_004_published_keys_have_only_the_members_aws_takes() {
     let members = |algorithm| {
-        let (key, _) = SigningKey::generate(algorithm).unwrap();
+        let key = SigningKey::generate(algorithm).unwrap();
         let jwk = serde_json::to_value(key.public()).unwrap();
         let mut names: Vec<String> = jwk.as_object().unwrap().keys().cloned().collect();
         names.sort();
@@ -43,7 +44,8 @@ fn disc_004_published_keys_have_only_the_members_aws_takes() {
 
 #[test]
 fn key_004_keys_of_another_kind_are_refused() {
-    let (_, rsa) = SigningKey::generate(Algorithm::Rs256).unwrap();
+    let rsa = SigningKey::generate(Algorithm::Rs256).unwrap();
+    let rsa = rsa.to_pem().unwrap();
     assert_eq!(
         SigningKey::from_pem(&rsa, Algorithm::Es256).err(),
         Some(KeyError::Rejected)
@@ -66,10 +68,31 @@ fn key_003_text_without_exactly_one_key_is_refused() {
 
 #[test]
 fn key_006_debug_shows_no_key() {
-    let (key, pem) = SigningKey::generate(Algorithm::Es256).unwrap();
+    let key = SigningKey::generate(Algorithm::Es256).unwrap();
+    let pem = key.to_pem().unwrap();
     let shown = format!("{key:?}");
     assert!(
         pem.lines()
             .all(|line| line.starts_with("---") || !shown.contains(line))
+    );
+}
+
+#[test]
+fn a_public_key_comes_back_from_its_text() {
+    for algorithm in [Algorithm::Es256, Algorithm::Rs256] {
+        let key = SigningKey::generate(algorithm).unwrap();
+        let text = serde_json::to_string(key.public()).unwrap();
+        assert_eq!(PublicJwk::parse(&text).as_ref(), Ok(key.public()));
+    }
+}
+
+#[test]
+fn key_012_a_text_with_a_private_member_is_no_public_key() {
+    let key = SigningKey::generate(Algorithm::Rs256).unwrap();
+    let mut jwk = serde_json::to_value(key.public()).unwrap();
+    jwk["d"] = "AQAB".into();
+    assert_eq!(
+        PublicJwk::parse(&jwk.to_string()).err(),
+        Some(KeyError::NoPublicKey)
     );
 }

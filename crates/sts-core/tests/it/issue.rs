@@ -33,7 +33,7 @@ fn endpoint(algorithm: Algorithm) -> Endpoint {
             lifetime: Lifetime::new(std::time::Duration::from_secs(900)).unwrap(),
             subject: SubjectForm::ServiceAccount,
         },
-        key: SigningKey::generate(algorithm).unwrap().0,
+        key: SigningKey::generate(algorithm).unwrap(),
     }
 }
 

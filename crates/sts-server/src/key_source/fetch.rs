@@ -91,27 +91,10 @@ impl Fetcher {
         Self::File(path)
     }
 
-    /// A client of its own for each URL: no credentials, no redirects, and its own trust if there is a CA file.
+    /// A client of its own for each URL.
     pub(super) fn url(url: &str, ca_file: Option<&Path>) -> Result<Self, FetchError> {
-        let failed = |source| FetchError::Http {
-            what: "the key set",
-            source,
-        };
-        let mut builder = reqwest::Client::builder()
-            .redirect(Policy::none())
-            .https_only(true)
-            .timeout(PATIENCE)
-            .connect_timeout(PATIENCE);
-        if let Some(path) = ca_file {
-            let pem = std::fs::read(path).map_err(|source| FetchError::Unreadable {
-                path: path.to_owned(),
-                source,
-            })?;
-            let roots = reqwest::Certificate::from_pem_bundle(&pem).map_err(failed)?;
-            builder = builder.tls_certs_only(roots);
-        }
         Ok(Self::Url {
-            client: builder.build().map_err(failed)?,
+            client: document_client(ca_file)?,
             url: url.to_owned(),
         })
     }
@@ -147,6 +130,28 @@ impl Fetcher {
     }
 }
 
+/// A client for public documents: no credentials, no redirects, and its own trust if there is a CA file.
+pub(crate) fn document_client(ca_file: Option<&Path>) -> Result<reqwest::Client, FetchError> {
+    let failed = |source| FetchError::Http {
+        what: "the key set",
+        source,
+    };
+    let mut builder = reqwest::Client::builder()
+        .redirect(Policy::none())
+        .https_only(true)
+        .timeout(PATIENCE)
+        .connect_timeout(PATIENCE);
+    if let Some(path) = ca_file {
+        let pem = std::fs::read(path).map_err(|source| FetchError::Unreadable {
+            path: path.to_owned(),
+            source,
+        })?;
+        let roots = reqwest::Certificate::from_pem_bundle(&pem).map_err(failed)?;
+        builder = builder.tls_certs_only(roots);
+    }
+    builder.build().map_err(failed)
+}
+
 /// Any ServiceAccount may read these two paths (ClusterRole `system:service-account-issuer-discovery`). What the discovery document says
 /// about where keys are is not followed.
 async fn get(api_server: &ApiServer, path: &'static str) -> Result<Bytes, FetchError> {
@@ -171,7 +176,8 @@ async fn discover(api_server: &ApiServer) -> Result<Issuer, FetchError> {
         .ok_or(FetchError::Discovery)
 }
 
-async fn download(client: &reqwest::Client, url: &str) -> Result<Vec<u8>, FetchError> {
+/// Downloads a document of at most [`LARGEST_JWKS`] bytes.
+pub(crate) async fn download(client: &reqwest::Client, url: &str) -> Result<Vec<u8>, FetchError> {
     let failed = |source: reqwest::Error| FetchError::Http {
         what: "the key set",
         source: source.without_url(),

@@ -4,15 +4,77 @@ use std::fs::OpenOptions;
 use std::io::{self, Write as _};
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
 
 use sts_config::SigningAlgorithm;
+use sts_core::keys::ring::{Inputs, Ring, Sight, Terms, advance};
 use sts_core::sign::SigningKey;
+use svc_runtime::log::chain;
+use tokio::time::sleep;
 use zeroize::Zeroizing;
 
-use super::{SigningKeyError, generate};
+use super::api_clock::seconds;
+use super::{Key, KeyRing, Keys, SigningKeyError, Surroundings, generate};
+
+/// Loads a file's key, trying until it is there. It is a ring of one key: whoever wrote the file replaces it, and restarts the server.
+pub(super) async fn keep(
+    ring: &KeyRing,
+    path: &Path,
+    algorithm: SigningAlgorithm,
+    create: bool,
+    surroundings: &Surroundings,
+) -> Result<(), SigningKeyError> {
+    let Surroundings {
+        condition,
+        shutdown,
+        ..
+    } = surroundings;
+    loop {
+        match load(path, algorithm, create)
+            .await
+            .and_then(|key| install(ring, key))
+        {
+            Ok(()) => {
+                condition.met();
+                return Ok(());
+            }
+            Err(error) => {
+                tracing::error!(error = %chain(&error), "signing key cannot be loaded");
+                condition.unmet(error.to_string());
+            }
+        }
+        tokio::select! {
+            () = shutdown.requested() => return Ok(()),
+            () = sleep(RETRY) => {}
+        }
+    }
+}
+
+/// How soon it is tried again when a key cannot be had.
+const RETRY: Duration = Duration::from_secs(2);
+
+/// The first key of a ring signs at once.
+fn install(ring: &KeyRing, key: SigningKey) -> Result<(), SigningKeyError> {
+    let id = key.key_id().clone();
+    let inputs = Inputs {
+        given: Some((&id, key.algorithm())),
+        ..Inputs::default()
+    };
+    let terms = Terms {
+        sight: Sight::ByTime,
+        rotate_every: None,
+        ..ring.terms.clone()
+    };
+    let now = seconds(svc_runtime::clock::now()).ok_or(SigningKeyError::Silence)?;
+    let next = advance(&Ring::default(), &terms, &inputs, now);
+    tracing::info!(kid = %id, "signing key is loaded");
+    let keys = Keys::from([(id, Key::Private(Arc::new(key)))]);
+    ring.install(&next.ring, keys, None)
+}
 
 /// Reads the key; makes it if the file is absent and `create` says so.
-pub(super) async fn load(
+async fn load(
     path: &Path,
     algorithm: SigningAlgorithm,
     create: bool,
@@ -27,7 +89,11 @@ pub(super) async fn load(
     match std::fs::read_to_string(path) {
         Ok(pem) => parse(path, &Zeroizing::new(pem), algorithm),
         Err(error) if error.kind() == io::ErrorKind::NotFound && create => {
-            let (_, pem) = generate(algorithm).await?;
+            let key = generate(algorithm).await?;
+            let pem = key.to_pem().map_err(|source| SigningKeyError::Key {
+                place: "memory".to_owned(),
+                source,
+            })?;
             match write_new(path, &pem) {
                 Ok(()) => parse(path, &pem, algorithm),
                 // Another process was first: its key counts.

@@ -1,134 +1,223 @@
-//! A signing key in a Secret: made once, by whichever replica is first.
-//!
-//! The chart creates the Secret without data. Filling it carries the resource version that was read, so that the API server takes one
-//! replica's key and the others read that one.
+//! A ring as a Secret, and a Secret as a ring. No I/O. `docs/keys.md` describes the format for people.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use k8s_openapi::ByteString;
 use k8s_openapi::api::core::v1::Secret;
-use kube::api::PostParams;
-use kube::{Api, Client, Resource as _, ResourceExt as _};
+use kube::{Resource as _, ResourceExt as _};
 use sts_config::SigningAlgorithm;
-use sts_core::sign::SigningKey;
+use sts_core::ident::KeyId;
+use sts_core::keys::ring::{Phase, Ring, RingKey, Stored};
+use sts_core::sign::{PublicJwk, SigningKey};
 use zeroize::Zeroizing;
 
-use super::{SigningKeyError, generate};
+use super::store::Labels;
+use super::{Key, Keys, SigningKeyError};
 
-/// The data key of a key that we made: PKCS#8, PEM.
-const OURS: &str = "signing-key.pem";
-/// The data key of a user's own key, in a Secret of type `kubernetes.io/tls` as OpenUnison's users have it.
-const TLS: &str = "tls.key";
+/// The ring, JSON.
+pub(super) const RING: &str = "sts.tremolo.io/ring";
+/// Where it stands, a sentence.
+const STATUS: &str = "sts.tremolo.io/status";
+/// The active key and its algorithm.
+const KID: &str = "sts.tremolo.io/kid";
+const ALGORITHM: &str = "sts.tremolo.io/algorithm";
+/// The user's wishes.
+const ROTATE: &str = "sts.tremolo.io/rotate";
+const REVOKE: &str = "sts.tremolo.io/revoke";
 
-/// Reads the Secret's key, or fills the Secret if it has no data.
-pub(super) async fn load_or_create(
-    client: &Client,
-    namespace: &str,
-    name: &str,
-    algorithm: SigningAlgorithm,
-) -> Result<SigningKey, SigningKeyError> {
-    let api: Api<Secret> = Api::namespaced(client.clone(), namespace);
-    let secret = get(&api, name).await?;
-    if let Some(secret) = &secret
-        && has_data(secret)
-    {
-        return parse(secret, name, algorithm);
-    }
-    let (key, pem) = generate(algorithm).await?;
-    let filled = fill(secret.unwrap_or_default(), name, &key, &pem, algorithm);
-    match put(&api, name, &filled).await {
-        Ok(()) => {
-            tracing::info!(secret = name, kid = %key.key_id(), "signing key was made");
-            Ok(key)
-        }
-        // Another replica was first: its key counts.
-        Err(kube::Error::Api(status)) if status.code == 409 => {
-            let secret = get(&api, name).await?;
-            secret.map_or_else(
-                || {
-                    Err(SigningKeyError::SecretMissing {
-                        name: name.to_owned(),
-                    })
-                },
-                |secret| parse(&secret, name, algorithm),
-            )
-        }
-        Err(kube::Error::Api(status))
-            if filled.resource_version().is_none() && status.code == 403 =>
-        {
-            Err(SigningKeyError::SecretMissing {
-                name: name.to_owned(),
-            })
-        }
-        Err(source) => Err(SigningKeyError::Kubernetes {
-            name: name.to_owned(),
-            verb: "written",
-            source: Box::new(source),
-        }),
-    }
+/// The data keys a user's own key may have: of a Secret of type `kubernetes.io/tls`, as OpenUnison's users have it, or a PEM file.
+const GIVEN: [&str; 2] = ["tls.key", "signing-key.pem"];
+
+/// What a Secret says.
+pub(super) struct Content {
+    pub(super) stored: Stored,
+    pub(super) keys: Keys,
+    /// The user's own key, and if it cannot be used, why.
+    pub(super) given: Option<Result<Arc<SigningKey>, String>>,
+    pub(super) rotate: Option<String>,
+    pub(super) revoke: Vec<KeyId>,
 }
 
-async fn get(api: &Api<Secret>, name: &str) -> Result<Option<Secret>, SigningKeyError> {
-    api.get_opt(name)
-        .await
-        .map_err(|source| SigningKeyError::Kubernetes {
-            name: name.to_owned(),
-            verb: "read",
-            source: Box::new(source),
-        })
-}
-
-/// Creates a Secret that was not there; replaces one that was, if it is still the one that was read.
-async fn put(api: &Api<Secret>, name: &str, secret: &Secret) -> Result<(), kube::Error> {
-    let parameters = PostParams {
-        field_manager: Some("kube-sts-server".to_owned()),
-        ..PostParams::default()
+/// Reads a Secret; none is an empty one.
+pub(super) fn read(secret: Option<&Secret>, algorithm: SigningAlgorithm) -> Content {
+    let annotation = |name: &str| secret?.annotations().get(name).cloned();
+    let data = secret.and_then(|secret| secret.data.as_ref());
+    let given = data.and_then(|data| read_given(data, algorithm));
+    let (stored, keys) = match (annotation(RING), data.filter(|data| !data.is_empty())) {
+        (Some(text), data) => read_ring(&text, data),
+        (None, None) => (Stored::Empty, Keys::new()),
+        (None, Some(data)) => (read_foreign(data, given.as_ref()), Keys::new()),
     };
-    if secret.resource_version().is_some() {
-        api.replace(name, &parameters, secret).await.map(drop)
-    } else {
-        api.create(&parameters, secret).await.map(drop)
+    let revoke = annotation(REVOKE).unwrap_or_default();
+    let revoke = revoke
+        .split([',', ' '])
+        .filter_map(|id| KeyId::parse(id).ok());
+    Content {
+        stored,
+        keys,
+        given,
+        rotate: annotation(ROTATE),
+        revoke: revoke.collect(),
     }
 }
 
-fn has_data(secret: &Secret) -> bool {
-    secret.data.as_ref().is_some_and(|data| !data.is_empty())
-}
-
-fn parse(
-    secret: &Secret,
-    name: &str,
+fn read_given(
+    data: &BTreeMap<String, ByteString>,
     algorithm: SigningAlgorithm,
-) -> Result<SigningKey, SigningKeyError> {
-    let data = secret.data.as_ref();
-    let pem = data.and_then(|data| data.get(OURS).or_else(|| data.get(TLS)));
-    let pem = pem.ok_or_else(|| SigningKeyError::NoKeyInSecret {
-        name: name.to_owned(),
-    })?;
-    let text = Zeroizing::new(String::from_utf8(pem.0.clone()).unwrap_or_default());
-    SigningKey::from_pem(&text, algorithm).map_err(|source| SigningKeyError::Key {
-        place: format!("Secret {name}"),
-        source,
-    })
+) -> Option<Result<Arc<SigningKey>, String>> {
+    let (name, text) = GIVEN
+        .iter()
+        .find_map(|name| Some((name, data.get(*name)?)))?;
+    let text = Zeroizing::new(String::from_utf8_lossy(&text.0).into_owned());
+    Some(
+        SigningKey::from_pem(&text, algorithm)
+            .map(Arc::new)
+            .map_err(|error| format!("{name}: {error}")),
+    )
 }
 
-fn fill(
+/// Data without a ring: a user's own key, or nothing we know.
+fn read_foreign(
+    data: &BTreeMap<String, ByteString>,
+    given: Option<&Result<Arc<SigningKey>, String>>,
+) -> Stored {
+    match given {
+        _ if data.keys().any(|name| ring_name(name).is_some()) => Stored::Damaged(format!(
+            "it has keys of a ring, but its annotation {RING} is missing"
+        )),
+        Some(Ok(_)) => Stored::Empty,
+        Some(Err(error)) => Stored::Damaged(error.clone()),
+        None => Stored::Damaged(format!(
+            "it has data, but neither a ring nor {} nor {}",
+            GIVEN[0], GIVEN[1]
+        )),
+    }
+}
+
+fn read_ring(text: &str, data: Option<&BTreeMap<String, ByteString>>) -> (Stored, Keys) {
+    let ring = match Ring::parse(text) {
+        Ok(ring) => ring,
+        Err(error) => {
+            return (
+                Stored::Damaged(format!("annotation {RING}: {error}")),
+                Keys::new(),
+            );
+        }
+    };
+    let mut keys = Keys::new();
+    let mut damage = None;
+    for key in ring.keys() {
+        match read_key(key, data) {
+            Ok(found) => drop(keys.insert(key.id().clone(), found)),
+            // What can be read is read: nothing of it may be lost in the repair.
+            Err(found) => damage = damage.or(Some(found)),
+        }
+    }
+    (damage.map_or(Stored::Whole(ring), Stored::Damaged), keys)
+}
+
+fn read_key(key: &RingKey, data: Option<&BTreeMap<String, ByteString>>) -> Result<Key, String> {
+    let id = key.id();
+    let text = |name: &str| {
+        let bytes = &data?.get(name)?.0;
+        Some(Zeroizing::new(String::from_utf8_lossy(bytes).into_owned()))
+    };
+    let (private, public) = (private_name(id), public_name(id));
+    if let Some(pem) = text(&private) {
+        let found = SigningKey::from_pem(&pem, key.algorithm())
+            .map_err(|error| format!("{private}: {error}"))?;
+        return if found.key_id() == id {
+            Ok(Key::Private(Arc::new(found)))
+        } else {
+            Err(format!("{private}: is another key than its name says"))
+        };
+    }
+    let signs = !matches!(key.phase(), Phase::Retiring { .. });
+    match text(&public) {
+        Some(jwk) if !signs => {
+            let found = PublicJwk::parse(&jwk).map_err(|error| format!("{public}: {error}"))?;
+            if found.key_id() == id.as_str() {
+                Ok(Key::Public(found))
+            } else {
+                Err(format!("{public}: is another key than its name says"))
+            }
+        }
+        Some(_) | None => Err(format!("{private} is missing")),
+    }
+}
+
+/// Writes a ring into the Secret that was read. What is not ours stays as it is.
+pub(super) fn render(
     mut secret: Secret,
-    name: &str,
-    key: &SigningKey,
-    pem: &str,
-    algorithm: SigningAlgorithm,
-) -> Secret {
-    secret.meta_mut().name = Some(name.to_owned());
-    let annotations = secret.annotations_mut();
-    annotations.insert("sts.tremolo.io/kid".to_owned(), key.key_id().to_string());
-    annotations.insert(
-        "sts.tremolo.io/algorithm".to_owned(),
-        algorithm.name().to_owned(),
-    );
-    secret.data = Some(BTreeMap::from([(
-        OURS.to_owned(),
-        ByteString(pem.as_bytes().to_vec()),
-    )]));
-    secret
+    ring: &Ring,
+    keys: &Keys,
+) -> Result<Secret, SigningKeyError> {
+    let data = secret.data.get_or_insert_default();
+    data.retain(|name, _| ring_name(name).is_none());
+    for key in ring.keys() {
+        let (name, bytes) = match keys.get(key.id()) {
+            Some(Key::Private(private)) => {
+                let pem = private.to_pem().map_err(|source| SigningKeyError::Key {
+                    place: "memory".to_owned(),
+                    source,
+                })?;
+                (private_name(key.id()), pem.as_bytes().to_vec())
+            }
+            Some(Key::Public(public)) => {
+                let jwk = serde_json::to_vec(public).map_err(SigningKeyError::Render)?;
+                (public_name(key.id()), jwk)
+            }
+            None => continue,
+        };
+        data.insert(name, ByteString(bytes));
+    }
+    let annotations = secret.meta_mut().annotations.get_or_insert_default();
+    annotations.insert(RING.to_owned(), ring.render());
+    annotations.insert(STATUS.to_owned(), ring.status());
+    annotations.remove(KID);
+    annotations.remove(ALGORITHM);
+    if let Some(active) = ring.active() {
+        annotations.insert(KID.to_owned(), active.id().to_string());
+        annotations.insert(ALGORITHM.to_owned(), active.algorithm().name().to_owned());
+    }
+    Ok(secret)
+}
+
+/// What others wrote on the Secret. The ring is left out: without its keys it would be a damaged one.
+pub(super) fn foreign_labels(secret: &Secret) -> Labels {
+    let metadata = secret.meta();
+    let ours = [RING, STATUS, KID, ALGORITHM];
+    let annotations = metadata.annotations.clone().map(|mut annotations| {
+        annotations.retain(|name, _| !ours.contains(&name.as_str()));
+        annotations
+    });
+    Labels {
+        labels: metadata.labels.clone(),
+        annotations,
+    }
+}
+
+/// Whether the annotations for people say what the ring says.
+pub(super) fn is_labelled(secret: &Secret, ring: &Ring) -> bool {
+    let annotations = secret.annotations();
+    annotations.get(STATUS) == Some(&ring.status())
+        && annotations.get(KID).map(String::as_str) == ring.active().map(|key| key.id().as_str())
+}
+
+fn private_name(id: &KeyId) -> String {
+    format!("{id}.pem")
+}
+
+fn public_name(id: &KeyId) -> String {
+    format!("{id}.jwk")
+}
+
+/// The id of a data key that is a ring's: 32 bytes in base64url.
+fn ring_name(name: &str) -> Option<&str> {
+    let id = name
+        .strip_suffix(".pem")
+        .or_else(|| name.strip_suffix(".jwk"))?;
+    let inner = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_');
+    (id.len() == 43 && id.bytes().all(inner)).then_some(id)
 }

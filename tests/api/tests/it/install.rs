@@ -92,8 +92,10 @@ impl Install {
             let object = json!({"metadata": {"name": name}, "type": "Opaque"});
             drop(self.plane.create(&self.path("secrets"), object).await);
         }
-        let object = json!({"metadata": {"name": "server-ca"}});
-        drop(self.plane.create(&self.path("configmaps"), object).await);
+        for name in ["server-ca", "server-keys"] {
+            let object = json!({"metadata": {"name": name}});
+            drop(self.plane.create(&self.path("configmaps"), object).await);
+        }
     }
 
     /// A path of the core API in the programs' namespace.
@@ -107,10 +109,17 @@ impl Install {
     }
 
     async fn grant_server(&self, variant: Variant) {
-        let verbs = json!(["get", "list", "watch", "update", "patch"]);
+        // To the letter what the chart gives: `create` is for one name, and only server-side apply can use it.
         let mut rules = vec![
-            json!({"apiGroups": [""], "resources": ["secrets"], "resourceNames": ["aws-signing-key", "server-tls"], "verbs": verbs}),
-            json!({"apiGroups": [""], "resources": ["configmaps"], "resourceNames": ["server-ca"], "verbs": verbs}),
+            json!({"apiGroups": [""], "resources": ["secrets"], "resourceNames": ["aws-signing-key"],
+                "verbs": ["create", "get", "list", "watch", "update", "patch"]}),
+            json!({"apiGroups": [""], "resources": ["secrets"], "resourceNames": ["server-tls"],
+                "verbs": ["get", "list", "watch", "update"]}),
+            json!({"apiGroups": [""], "resources": ["configmaps"], "resourceNames": ["server-ca"],
+                "verbs": ["list", "watch", "patch"]}),
+            json!({"apiGroups": [""], "resources": ["configmaps"], "resourceNames": ["server-keys"],
+                "verbs": ["get", "patch"]}),
+            json!({"apiGroups": ["events.k8s.io"], "resources": ["events"], "verbs": ["create", "patch"]}),
         ];
         if variant.without_objects {
             rules.push(json!({"apiGroups": [""], "resources": ["secrets"], "verbs": ["create"]}));
@@ -199,6 +208,7 @@ impl Install {
             "server": {
                 "listen": listen.to_string(), "adminListen": admin.to_string(),
                 "tls": {"secret": "server-tls", "caConfigMap": "server-ca"},
+                "keyLedger": "server-keys",
             },
             "injector": {
                 "listen": listen.to_string(), "adminListen": admin.to_string(), "tls": {"secret": "injector-tls"},

@@ -1,0 +1,163 @@
+//! Which ring counts: the one in memory, or the stored one.
+
+use super::{Inputs, Phase, Ring, RingKey, Step, Terms};
+use crate::ident::KeyId;
+use crate::time::UnixSeconds;
+
+/// What is stored.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub enum Stored {
+    /// Something that is no ring, and what is wrong with it.
+    Damaged(String),
+    /// Nothing.
+    Empty,
+    /// A ring, of which each key that may sign has its private key.
+    Whole(Ring),
+}
+
+/// The ring to go on with.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Reconciled {
+    /// The ring.
+    pub ring: Ring,
+    /// What was wrong, if anything.
+    pub steps: Vec<Step>,
+    /// Whether the stored ring was deleted: [`Inputs::deleted`].
+    pub deleted: bool,
+}
+
+/// There is no ring to go on with: what is stored is damaged, and nobody has it in memory. It is left alone, for a person to look at.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Loss {
+    /// What is wrong with it.
+    pub damage: String,
+}
+
+/// Decides between the ring in memory and the stored one.
+///
+/// `ledger` is the public record of the ring, which counts where the stored one is gone: some of its keys nobody may have in memory.
+///
+/// # Errors
+/// [`Loss`].
+pub fn reconcile(
+    memory: Option<&Ring>,
+    stored: &Stored,
+    ledger: Option<&Ring>,
+    terms: &Terms,
+    now: UnixSeconds,
+) -> Result<Reconciled, Loss> {
+    let restored = |ours: &Ring, step, deleted| {
+        let record = ledger.filter(|ledger| ledger.generation > ours.generation);
+        let mut reconciled = record.map_or_else(
+            || plain(ours),
+            |ledger| keep_needed(ledger, ours, terms, now),
+        );
+        let latest = record.map_or(ours.generation, Ring::generation);
+        reconciled.ring.generation = latest.saturating_add(1);
+        reconciled.steps.insert(0, step);
+        reconciled.deleted = deleted;
+        reconciled
+    };
+    Ok(match (memory, stored) {
+        (None, Stored::Damaged(damage)) => {
+            return Err(Loss {
+                damage: damage.clone(),
+            });
+        }
+        (None, Stored::Whole(ring)) => plain(ring),
+        (None, Stored::Empty) => match ledger {
+            None => plain(&Ring::default()),
+            Some(ledger) => start_anew(ledger, terms, now),
+        },
+        (Some(ours), Stored::Empty) => restored(ours, Step::PutBack, true),
+        (Some(ours), Stored::Damaged(damage)) => {
+            let damage = damage.clone();
+            restored(ours, Step::Repaired { damage }, false)
+        }
+        (Some(ours), Stored::Whole(theirs)) if theirs.generation < ours.generation => {
+            let (stored, ours_now) = (theirs.generation, ours.generation);
+            let step = Step::RolledBack {
+                stored,
+                ours: ours_now,
+            };
+            restored(ours, step, false)
+        }
+        (Some(ours), Stored::Whole(theirs)) => keep_needed(ours, theirs, terms, now),
+    })
+}
+
+fn plain(ring: &Ring) -> Reconciled {
+    Reconciled {
+        ring: ring.clone(),
+        steps: Vec::new(),
+        deleted: false,
+    }
+}
+
+/// `theirs` is the ring to go on with. Where it lacks a key of ours that a live token may need, and that nobody revoked, somebody cut
+/// that out by hand: the key is published again until its tokens are dead.
+fn keep_needed(ours: &Ring, theirs: &Ring, terms: &Terms, now: UnixSeconds) -> Reconciled {
+    let needed = |key: &&RingKey| {
+        let signed = !matches!(key.phase, Phase::Prepared { .. });
+        signed && !key.is_dead(now) && theirs.find(&key.id).is_none() && !theirs.is_revoked(&key.id)
+    };
+    let mut lost: Vec<RingKey> = ours.keys.iter().filter(needed).cloned().collect();
+    if lost.is_empty() {
+        return plain(theirs);
+    }
+    for key in &mut lost {
+        if !matches!(key.phase, Phase::Retiring { .. }) {
+            key.retire(terms, now);
+        }
+    }
+    let ids = lost.iter().map(|key| key.id.clone()).collect();
+    let mut ring = theirs.later();
+    ring.keys.extend(lost);
+    ring.sort();
+    Reconciled {
+        ring,
+        steps: vec![Step::KeptKeys { keys: ids }],
+        deleted: false,
+    }
+}
+
+/// The private keys are gone for ever. The public ones stay published until their tokens are dead, and a new key waits its full time.
+fn start_anew(ledger: &Ring, terms: &Terms, now: UnixSeconds) -> Reconciled {
+    let mut ring = ledger.later();
+    // A prepared key has signed nothing.
+    ring.keys
+        .retain(|key| !matches!(key.phase, Phase::Prepared { .. }) && !key.is_dead(now));
+    for key in &mut ring.keys {
+        if matches!(key.phase, Phase::Active { .. }) {
+            key.retire(terms, now);
+        }
+    }
+    let kept: Vec<KeyId> = ring.keys.iter().map(|key| key.id.clone()).collect();
+    ring.urgent = false;
+    Reconciled {
+        ring,
+        steps: vec![Step::StartedAnew { kept }],
+        deleted: false,
+    }
+}
+
+impl Ring {
+    /// The same ring, one change later.
+    pub(super) fn later(&self) -> Self {
+        Self {
+            generation: self.generation.saturating_add(1),
+            ..self.clone()
+        }
+    }
+}
+
+impl Inputs<'_> {
+    /// The same inputs after [`reconcile`].
+    #[must_use]
+    pub fn after(self, reconciled: &Reconciled) -> Self {
+        Self {
+            deleted: reconciled.deleted,
+            ..self
+        }
+    }
+}

@@ -1,0 +1,158 @@
+//! Reads an endpoint's documents back from the public issuer, as a relying party does: discovery first, then the key set it names.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+use std::time::Duration;
+
+use reqwest::Client;
+use sts_config::ReadBack;
+use sts_core::documents::IssuerDocuments;
+use sts_core::ident::{Issuer, KeyId};
+use sts_core::keys::KeySet;
+use svc_runtime::Shutdown;
+use svc_runtime::log::chain;
+use thiserror::Error;
+use tokio::time::{Instant, sleep};
+
+use super::{KeyRing, Seen};
+use crate::key_source::{FetchError, document_client, download};
+use crate::metrics::Metrics;
+
+/// The public issuer, and how it is reached.
+pub(crate) struct PublicIssuer {
+    client: Client,
+    issuer: Issuer,
+    /// Where the issuer's documents are read: the issuer itself, unless it is reached by another address from here.
+    base: String,
+}
+
+/// Why the public issuer cannot be read.
+#[derive(Debug, Error)]
+pub(crate) enum OutsideError {
+    /// The discovery document is another issuer's, or none.
+    #[error("discovery document does not say issuer {issuer}")]
+    Discovery { issuer: Issuer },
+    /// A document cannot be read.
+    #[error("{what} cannot be read")]
+    Fetch {
+        what: &'static str,
+        #[source]
+        source: FetchError,
+    },
+    /// The discovery document sends relying parties elsewhere.
+    #[error("discovery document's jwks_uri does not lie under the issuer")]
+    JwksUri,
+}
+
+impl PublicIssuer {
+    /// # Errors
+    /// [`FetchError`] if no client can be made, such as for a CA file that cannot be read.
+    pub(crate) fn new(issuer: &Issuer, read_back: &ReadBack) -> Result<Self, FetchError> {
+        let ReadBack { ca_file, address } = read_back;
+        Ok(Self {
+            client: document_client(ca_file.as_deref())?,
+            issuer: issuer.clone(),
+            base: address
+                .clone()
+                .unwrap_or_else(|| issuer.as_str().to_owned()),
+        })
+    }
+
+    /// The ids of the keys that it serves.
+    async fn read(&self) -> Result<BTreeSet<KeyId>, OutsideError> {
+        let discovery = self
+            .get("the discovery document", IssuerDocuments::DISCOVERY_PATH)
+            .await?;
+        let discovery: serde_json::Value = serde_json::from_slice(&discovery).unwrap_or_default();
+        let text = |name| discovery.get(name).and_then(serde_json::Value::as_str);
+        if text("issuer") != Some(self.issuer.as_str()) {
+            return Err(OutsideError::Discovery {
+                issuer: self.issuer.clone(),
+            });
+        }
+        let path = text("jwks_uri").and_then(|uri| uri.strip_prefix(self.issuer.as_str()));
+        let path = path
+            .filter(|path| path.starts_with('/'))
+            .ok_or(OutsideError::JwksUri)?;
+        let set = self.get("the key set", path).await?;
+        let set = KeySet::parse(&set).map_err(|error| OutsideError::Fetch {
+            what: "the key set",
+            source: error.into(),
+        })?;
+        Ok(set.keys.ids().cloned().collect())
+    }
+
+    async fn get(&self, what: &'static str, path: &str) -> Result<Vec<u8>, OutsideError> {
+        let url = format!("{}{path}", self.base);
+        download(&self.client, &url)
+            .await
+            .map_err(|source| OutsideError::Fetch { what, source })
+    }
+}
+
+/// Looks at the public issuer until shutdown: often while a key waits to be seen there, and else often enough to notice that somebody
+/// changed what it serves.
+///
+/// # Errors
+/// None: what cannot be read is said and read again.
+pub(crate) async fn follow(
+    ring: Arc<KeyRing>,
+    issuer: PublicIssuer,
+    metrics: Metrics,
+    shutdown: Shutdown,
+) -> Result<(), OutsideError> {
+    let mut published = ring.published();
+    let mut said = None;
+    loop {
+        let begun = Instant::now();
+        let read = issuer.read().await;
+        let expected = published.borrow_and_update().clone();
+        let differs = match (&read, &expected) {
+            (Ok(key_ids), Some(expected)) => *key_ids != expected.documents.key_ids,
+            (Ok(_), None) => false,
+            (Err(_), _) => true,
+        };
+        metrics.public_issuer(&ring.endpoint, differs);
+        let (seen, problem) = match read {
+            Ok(key_ids) => {
+                let problem =
+                    differs.then(|| "public issuer does not serve our key set".to_owned());
+                (Seen::Serves { key_ids, begun }, problem)
+            }
+            Err(error) => (Seen::Silent, Some(chain(&error).to_string())),
+        };
+        if problem != said {
+            let generation = expected.as_ref().map(|expected| expected.generation);
+            let (endpoint, issuer) = (ring.endpoint.as_str(), issuer.issuer.as_str());
+            if let Some(problem) = &problem {
+                tracing::warn!(
+                    endpoint,
+                    issuer,
+                    generation,
+                    problem,
+                    "public issuer differs"
+                );
+            } else {
+                tracing::info!(
+                    endpoint,
+                    issuer,
+                    generation,
+                    "public issuer serves our key set"
+                );
+            }
+            said = problem;
+        }
+        ring.outside.send_replace(seen);
+        let waits = differs || expected.is_some_and(|expected| expected.is_rotating);
+        tokio::select! {
+            () = shutdown.requested() => return Ok(()),
+            () = sleep(if waits { OFTEN } else { REGULARLY }) => {}
+            Ok(()) = published.changed() => {}
+        }
+    }
+}
+
+/// While a key waits.
+const OFTEN: Duration = Duration::from_secs(2);
+/// Somebody else's change is noticed within a minute.
+const REGULARLY: Duration = Duration::from_secs(30);
