@@ -15,6 +15,7 @@ mod issue;
 mod json;
 mod jwks;
 mod mutation;
+mod ring;
 mod signature;
 mod structure;
 mod subject;

@@ -26,6 +26,8 @@ pub(crate) struct Install {
 pub(crate) struct Variant {
     /// No right to create TokenReviews.
     pub(crate) without_reviews: bool,
+    /// No right to create the key's Secret.
+    pub(crate) without_create: bool,
     /// No Secrets and no ConfigMap, but the right to create them: an installation without the chart.
     pub(crate) without_objects: bool,
 }
@@ -110,9 +112,14 @@ impl Install {
 
     async fn grant_server(&self, variant: Variant) {
         // To the letter what the chart gives: `create` is for one name, and only server-side apply can use it.
+        let create = if variant.without_create {
+            "get"
+        } else {
+            "create"
+        };
         let mut rules = vec![
             json!({"apiGroups": [""], "resources": ["secrets"], "resourceNames": ["aws-signing-key"],
-                "verbs": ["create", "get", "list", "watch", "update", "patch"]}),
+                "verbs": [create, "get", "list", "watch", "update", "patch"]}),
             json!({"apiGroups": [""], "resources": ["secrets"], "resourceNames": ["server-tls"],
                 "verbs": ["get", "list", "watch", "update"]}),
             json!({"apiGroups": [""], "resources": ["configmaps"], "resourceNames": ["server-ca"],

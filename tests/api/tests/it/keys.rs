@@ -48,12 +48,26 @@ async fn a_users_own_key_is_taken() {
     let data =
         json!({"data": {"tls.key": STANDARD.encode(pem), "tls.crt": STANDARD.encode("unused")}});
     let path = install.path("secrets/aws-signing-key");
-    let before = install.plane.ok("PATCH", &path, Some(&data)).await;
+    drop(install.plane.ok("PATCH", &path, Some(&data)).await);
     let mut server = Process::server(&install);
     server.becomes_ready().await;
     let (_, token) = install.good_token().await;
     assert_eq!(server.exchange_status(&install, &token).await, 200);
-    assert_eq!(secret(&install).await, before);
+    let after = secret(&install).await;
+    for entry in ["tls.key", "tls.crt"] {
+        assert_eq!(
+            after["data"][entry], data["data"][entry],
+            "it stays as the user wrote it"
+        );
+    }
+    let kid = after["metadata"]["annotations"]["sts.tremolo.io/kid"]
+        .as_str()
+        .unwrap();
+    assert_eq!(
+        after["data"][format!("{kid}.pem")],
+        data["data"]["tls.key"],
+        "it is the one that signs"
+    );
 }
 
 #[tokio::test]
@@ -105,9 +119,30 @@ async fn a_key_put_right_is_taken_without_a_restart() {
     );
 }
 
+/// The right to create is for this one name.
 #[tokio::test]
-async fn a_missing_secret_is_named_with_the_remedy() {
-    let install = Install::variant(Variant::default()).await;
+async fn a_missing_secret_is_made() {
+    let install = Install::new().await;
+    install
+        .plane
+        .delete(&install.path("secrets/aws-signing-key"))
+        .await;
+    let mut server = Process::server(&install);
+    server.becomes_ready().await;
+    let kid = &server.key_set(&install).await["keys"][0]["kid"];
+    assert_eq!(
+        &secret(&install).await["metadata"]["annotations"]["sts.tremolo.io/kid"],
+        kid
+    );
+}
+
+#[tokio::test]
+async fn a_missing_secret_that_may_not_be_made_is_named_with_the_remedy() {
+    let variant = Variant {
+        without_create: true,
+        ..Variant::default()
+    };
+    let install = Install::variant(variant).await;
     install
         .plane
         .delete(&install.path("secrets/aws-signing-key"))
