@@ -117,7 +117,7 @@ pub async fn run(config: Config, namespace: String) -> Result<(), RunError> {
     let clusters = start_clusters(&start, &clusters, &endpoints, &metrics).await?;
     let rings = start_rings(&start, &endpoints, server.key_ledger.as_ref(), &metrics)?;
     let endpoints = endpoints.into_iter().zip(rings);
-    let states = start_endpoints(&start, endpoints, server.rate_limit, &clusters, &metrics);
+    let states = start_endpoints(endpoints, server.rate_limit, &clusters, &metrics);
     let certificate = start_certificate(&start, &server.tls, &url.host())?;
     serve(&start, &server, certificate, states, registry).await?;
     tracing::info!(listen = %server.listen, admin = %server.admin_listen, "serving");
@@ -171,7 +171,6 @@ fn start_rings(
 }
 
 fn start_endpoints(
-    start: &Start,
     endpoints: impl Iterator<Item = (Endpoint, Arc<KeyRing>)>,
     rate_limit: RateLimit,
     clusters: &Started,
