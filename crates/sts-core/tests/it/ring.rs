@@ -491,7 +491,7 @@ fn rot_010_a_revoked_key_is_not_published_again() {
 
 // Who may sign
 
-fn view<'a>(age: u64, outside: Outside<'a>) -> View<'a> {
+fn view(age: u64, outside: Outside<'_>) -> View<'_> {
     View {
         age: Duration::from_secs(age),
         clock_apart: Duration::ZERO,
