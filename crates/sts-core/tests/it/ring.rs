@@ -1,35 +1,35 @@
 //! The life of a ring of signing keys, rule by rule. `ring_model.rs` checks them all against each other.
 
-use std::collections::BTreeSet;
+mod permit;
+mod stored;
+mod text;
+
 use std::time::Duration;
 
 use sts_core::ident::KeyId;
 use sts_core::keys::Algorithm;
-use sts_core::keys::ring::{
-    Advance, Inputs, Loss, Outside, Phase, Ring, RingTextError, Sight, Sighting, Step, Stored,
-    Terms, View, Withheld, advance, reconcile,
-};
+use sts_core::keys::ring::{Advance, Inputs, Ring, Sight, Sighting, Step, Terms, advance};
 use sts_core::time::{Lifetime, UnixSeconds};
 
-const LIFETIME: u64 = 900;
-const MAX_AGE: u64 = 300;
-const LAG: u64 = 60;
-const SKEW: u64 = 60;
+pub(crate) const LIFETIME: u64 = 900;
+pub(crate) const MAX_AGE: u64 = 300;
+pub(crate) const LAG: u64 = 60;
+pub(crate) const SKEW: u64 = 60;
 /// How long a new key waits, and how long an old one stays.
-const WAIT: u64 = LAG + MAX_AGE + SKEW;
-const STAY: u64 = LAG + LIFETIME + MAX_AGE + SKEW;
+pub(crate) const WAIT: u64 = LAG + MAX_AGE + SKEW;
+pub(crate) const STAY: u64 = LAG + LIFETIME + MAX_AGE + SKEW;
 /// When the tests begin.
-const START: u64 = 1_000_000;
+pub(crate) const START: u64 = 1_000_000;
 
-fn at(seconds: u64) -> UnixSeconds {
+pub(crate) fn at(seconds: u64) -> UnixSeconds {
     UnixSeconds::new(seconds).unwrap()
 }
 
-fn id(name: &str) -> KeyId {
+pub(crate) fn id(name: &str) -> KeyId {
     KeyId::parse(name).unwrap()
 }
 
-fn terms() -> Terms {
+pub(crate) fn terms() -> Terms {
     Terms {
         algorithm: Algorithm::Es256,
         lifetime: Lifetime::new(Duration::from_secs(LIFETIME)).unwrap(),
@@ -42,7 +42,7 @@ fn terms() -> Terms {
     }
 }
 
-fn observed() -> Terms {
+pub(crate) fn observed() -> Terms {
     Terms {
         sight: Sight::Observed,
         ..terms()
@@ -50,7 +50,13 @@ fn observed() -> Terms {
 }
 
 /// Advances with a key of that name at hand.
-fn step(ring: &Ring, terms: &Terms, inputs: Inputs<'_>, spare: &str, now: u64) -> Advance {
+pub(crate) fn step(
+    ring: &Ring,
+    terms: &Terms,
+    inputs: Inputs<'_>,
+    spare: &str,
+    now: u64,
+) -> Advance {
     let spare = id(spare);
     let inputs = Inputs {
         spare: Some((&spare, terms.algorithm)),
@@ -63,20 +69,20 @@ fn step(ring: &Ring, terms: &Terms, inputs: Inputs<'_>, spare: &str, now: u64) -
     next
 }
 
-fn wish(value: &str) -> Inputs<'_> {
+pub(crate) fn wish(value: &str) -> Inputs<'_> {
     Inputs {
         rotate: Some(value),
         ..Inputs::default()
     }
 }
 
-fn phase(ring: &Ring, name: &str) -> &'static str {
+pub(crate) fn phase(ring: &Ring, name: &str) -> &'static str {
     ring.find(&id(name))
         .map_or("gone", |key| key.phase().name())
 }
 
 /// A ring whose key `a` signs.
-fn with_active(terms: &Terms) -> Ring {
+pub(crate) fn with_active(terms: &Terms) -> Ring {
     let sighting = sighting(&["a"], START);
     let inputs = Inputs {
         sighting: Some(&sighting),
@@ -86,20 +92,20 @@ fn with_active(terms: &Terms) -> Ring {
 }
 
 /// The same with `b` prepared.
-fn with_prepared(terms: &Terms) -> Ring {
+pub(crate) fn with_prepared(terms: &Terms) -> Ring {
     let ring = step(&with_active(terms), terms, wish("1"), "b", START).ring;
     assert_eq!(phase(&ring, "b"), "prepared");
     ring
 }
 
-fn sighting(keys: &[&str], time: u64) -> Sighting {
+pub(crate) fn sighting(keys: &[&str], time: u64) -> Sighting {
     Sighting {
         key_ids: keys.iter().map(|name| id(name)).collect(),
         at: at(time),
     }
 }
 
-fn see(ring: &Ring, terms: &Terms, keys: &[&str], now: u64) -> Advance {
+pub(crate) fn see(ring: &Ring, terms: &Terms, keys: &[&str], now: u64) -> Advance {
     let sighting = sighting(keys, now);
     let inputs = Inputs {
         sighting: Some(&sighting),
@@ -345,284 +351,4 @@ fn a_first_key_waits_where_the_public_issuer_serves_others() {
     assert_eq!(phase(&seen, "a"), "prepared");
     let signing = see(&seen, &terms, &["a"], START + 10 + WAIT).ring;
     assert_eq!(phase(&signing, "a"), "active");
-}
-
-// What is stored against what is in memory
-
-#[test]
-fn rot_008_a_deleted_ring_is_put_back_with_a_new_key() {
-    let ring = with_active(&terms());
-    let found = reconcile(Some(&ring), &Stored::Empty, None, &terms(), at(START + 1)).unwrap();
-    assert!(found.deleted);
-    let next = step(
-        &found.ring,
-        &terms(),
-        Inputs::default().after(&found),
-        "b",
-        START + 1,
-    );
-    assert_eq!(
-        (phase(&next.ring, "a"), phase(&next.ring, "b")),
-        ("active", "prepared")
-    );
-    assert!(next.ring.generation() > ring.generation());
-}
-
-#[test]
-fn rot_008_a_ring_deleted_while_nobody_had_it_keeps_its_public_keys_and_its_new_key_waits() {
-    let ledger = with_active(&terms());
-    let found = reconcile(None, &Stored::Empty, Some(&ledger), &terms(), at(START + 1)).unwrap();
-    assert_eq!(
-        found.steps,
-        [Step::StartedAnew {
-            kept: vec![id("a")]
-        }]
-    );
-    let next = step(
-        &found.ring,
-        &terms(),
-        Inputs::default().after(&found),
-        "b",
-        START + 1,
-    )
-    .ring;
-    assert_eq!(
-        (phase(&next, "a"), phase(&next, "b")),
-        ("retiring", "prepared")
-    );
-    let early = step(&next, &terms(), Inputs::default(), "c", START + WAIT);
-    assert_eq!(phase(&early.ring, "b"), "prepared");
-    let late = step(&next, &terms(), Inputs::default(), "c", START + 1 + WAIT);
-    assert_eq!(phase(&late.ring, "b"), "active");
-}
-
-#[test]
-fn rot_009_nonsense_is_repaired_from_memory_and_otherwise_left_alone() {
-    let ring = with_active(&terms());
-    let damaged = Stored::Damaged("nonsense".to_owned());
-    let found = reconcile(Some(&ring), &damaged, None, &terms(), at(START)).unwrap();
-    assert_eq!(phase(&found.ring, "a"), "active");
-    assert!(!found.deleted);
-    let lost = reconcile(None, &damaged, Some(&ring), &terms(), at(START));
-    assert_eq!(
-        lost,
-        Err(Loss {
-            damage: "nonsense".to_owned()
-        })
-    );
-}
-
-#[test]
-fn rot_010_an_older_ring_is_not_taken() {
-    let old = with_active(&terms());
-    let new = step(
-        &with_prepared(&terms()),
-        &terms(),
-        wish("1"),
-        "c",
-        START + WAIT,
-    )
-    .ring;
-    let restored = Stored::Whole(old);
-    let found = reconcile(Some(&new), &restored, None, &terms(), at(START + WAIT)).unwrap();
-    assert_eq!(
-        (phase(&found.ring, "a"), phase(&found.ring, "b")),
-        ("retiring", "active")
-    );
-    assert!(found.ring.generation() > new.generation());
-    let [Step::RolledBack { stored: 1, ours }] = found.steps[..] else {
-        panic!("{:?}", found.steps)
-    };
-    assert_eq!(ours, new.generation());
-}
-
-#[test]
-fn rot_010_a_key_cut_out_by_hand_is_published_again() {
-    let new = step(
-        &with_prepared(&terms()),
-        &terms(),
-        wish("1"),
-        "c",
-        START + WAIT,
-    )
-    .ring;
-    let mut text: serde_json::Value = serde_json::from_str(&new.render()).unwrap();
-    text["keys"]
-        .as_array_mut()
-        .unwrap()
-        .retain(|key| key["kid"] != "a");
-    let cut = Ring::parse(&text.to_string()).unwrap();
-    let found = reconcile(
-        Some(&new),
-        &Stored::Whole(cut),
-        None,
-        &terms(),
-        at(START + WAIT),
-    )
-    .unwrap();
-    assert_eq!(
-        found.steps,
-        [Step::KeptKeys {
-            keys: vec![id("a")]
-        }]
-    );
-    assert_eq!(phase(&found.ring, "a"), "retiring");
-}
-
-#[test]
-fn rot_010_a_revoked_key_is_not_published_again() {
-    let ring = with_active(&terms());
-    let revoked = [id("a")];
-    let inputs = Inputs {
-        revoke: &revoked,
-        ..Inputs::default()
-    };
-    let after = step(&ring, &terms(), inputs, "b", START + 1).ring;
-    let found = reconcile(
-        Some(&ring),
-        &Stored::Whole(after),
-        None,
-        &terms(),
-        at(START + 1),
-    )
-    .unwrap();
-    assert_eq!(phase(&found.ring, "a"), "gone");
-}
-
-// Who may sign
-
-fn view(age: u64, outside: Outside<'_>) -> View<'_> {
-    View {
-        age: Duration::from_secs(age),
-        clock_apart: Duration::ZERO,
-        outside,
-    }
-}
-
-#[test]
-fn rot_005_a_replica_that_did_not_look_for_long_does_not_sign() {
-    let (ring, terms) = (with_active(&terms()), terms());
-    let fresh = ring.signer(&terms, terms.lifetime, &view(LAG, Outside::NotLookedYet));
-    assert_eq!(fresh.unwrap().id(), &id("a"));
-    let stale = ring.signer(
-        &terms,
-        terms.lifetime,
-        &view(LAG + 1, Outside::NotLookedYet),
-    );
-    assert_eq!(stale.unwrap_err(), Withheld::Stale);
-}
-
-#[test]
-fn rot_010_a_key_that_the_public_issuer_does_not_serve_is_not_used() {
-    let terms = observed();
-    let ring = with_active(&terms);
-    let keys = |names: &[&str]| -> BTreeSet<KeyId> { names.iter().map(|name| id(name)).collect() };
-    let sign = |outside: Outside<'_>| {
-        let signer = ring.signer(&terms, terms.lifetime, &view(0, outside));
-        signer.map(|key| key.id().clone())
-    };
-    assert_eq!(
-        sign(Outside::Serves(&keys(&["b"]))),
-        Err(Withheld::NotServed)
-    );
-    assert_eq!(sign(Outside::Serves(&keys(&["a", "b"]))), Ok(id("a")));
-    assert_eq!(sign(Outside::NotLookedYet), Err(Withheld::NotLookedYet));
-    assert_eq!(
-        sign(Outside::Silent),
-        Ok(id("a")),
-        "relying parties go on with what they have"
-    );
-}
-
-#[test]
-fn a_replica_with_a_longer_lifetime_waits_until_the_ring_knows_it() {
-    let (ring, terms) = (with_active(&terms()), terms());
-    let longer = Lifetime::new(Duration::from_secs(LIFETIME + 1)).unwrap();
-    let signer = ring.signer(&terms, longer, &view(0, Outside::NotLookedYet));
-    assert_eq!(signer.unwrap_err(), Withheld::LifetimeUnknown);
-}
-
-#[test]
-fn a_replica_whose_clock_is_wrong_does_not_sign() {
-    let (ring, terms) = (with_active(&terms()), terms());
-    let view = View {
-        clock_apart: Duration::from_secs(301),
-        ..view(0, Outside::NotLookedYet)
-    };
-    assert_eq!(
-        ring.signer(&terms, terms.lifetime, &view).unwrap_err(),
-        Withheld::ClockApart
-    );
-}
-
-// The text
-
-#[test]
-fn a_ring_comes_back_from_its_text() {
-    let revoked = [id("b")];
-    let inputs = Inputs {
-        revoke: &revoked,
-        ..wish("2")
-    };
-    let active = step(
-        &with_prepared(&terms()),
-        &terms(),
-        wish("1"),
-        "c",
-        START + WAIT,
-    )
-    .ring;
-    let ring = step(&active, &terms(), inputs, "d", START + WAIT + 1).ring;
-    assert_eq!(Ring::parse(&ring.render()), Ok(ring));
-}
-
-#[test]
-fn rot_014_a_later_releases_ring_is_named_and_not_guessed_at() {
-    let text = with_active(&terms())
-        .render()
-        .replace("\"format\": 1", "\"format\": 2");
-    let error = Ring::parse(&text).unwrap_err();
-    assert_eq!(error, RingTextError::LaterFormat { format: 2 });
-    assert!(
-        error
-            .to_string()
-            .contains("go back to the release that wrote it")
-    );
-}
-
-#[test]
-fn rot_009_rings_that_cannot_be_are_refused() {
-    let text = with_prepared(&terms()).render();
-    let refuses = |from: &str, to: &str| {
-        assert!(text.contains(from), "{from}");
-        assert!(Ring::parse(&text.replace(from, to)).is_err(), "{to}");
-    };
-    refuses(
-        "\"state\": \"prepared\"",
-        "\"state\": \"active\", \"activated\": \"2026-01-01T00:00:00Z\"",
-    );
-    refuses("\"kid\": \"b\"", "\"kid\": \"a\"");
-    refuses("\"kid\": \"b\"", "\"kid\": \"\"");
-    refuses("\"ES256\"", "\"none\"");
-    refuses("\"prepared\": \"1970", "\"prepared\": \"1869");
-    refuses("\"activated\"", "\"when\"");
-    refuses("{", "");
-}
-
-#[test]
-fn what_a_person_reads_says_where_a_rotation_stands() {
-    let ring = with_prepared(&terms());
-    assert_eq!(
-        ring.status(),
-        "a signs; b is published and signs from 1970-01-12T13:53:40Z, when no key set without it can be in use any more"
-    );
-    let active = step(&ring, &terms(), wish("1"), "c", START + WAIT).ring;
-    assert_eq!(
-        active.status(),
-        "b signs; a stays published until 1970-01-12T14:15:40Z"
-    );
-    let Phase::Active { since } = active.active().unwrap().phase() else {
-        panic!("{active:?}")
-    };
-    assert_eq!(since, at(START + WAIT));
 }
