@@ -19,6 +19,7 @@ use sts_core::policy::Policy;
 use sts_core::time::Lifetime;
 
 use crate::problem::Place;
+use crate::publish::Publish;
 use crate::reader::{Section, parse_duration};
 use crate::server::ServiceUrl;
 
@@ -56,6 +57,8 @@ pub struct Endpoint {
     pub policy: Policy,
     /// How pods ask for it; `None` for an endpoint that no pod is changed for.
     pub injection: Option<Injection>,
+    /// Where its issuer's documents are published; `None`: nowhere.
+    pub publish: Option<Publish>,
     /// Where it stands in the file.
     pub place: Place,
 }
@@ -132,6 +135,7 @@ impl Endpoint {
         let token_audience = read_token_audience(&mut section, url, path.as_ref());
         let policy = rules::read(&mut section);
         let injection = injection::read(&mut section);
+        let publish = Publish::read(&mut section);
         refuse_later_keys(&mut section);
         section.finish()?;
         let issuer = issuer?;
@@ -155,6 +159,7 @@ impl Endpoint {
             danger: verification.danger,
             policy: policy?,
             injection: injection?,
+            publish: publish?,
             place,
         })
     }

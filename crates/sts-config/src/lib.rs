@@ -10,6 +10,7 @@ mod cluster;
 mod endpoint;
 mod injector;
 mod problem;
+mod publish;
 mod reader;
 mod server;
 
@@ -24,6 +25,7 @@ pub use endpoint::{
 };
 pub use injector::{InjectorConfig, SidecarConfig};
 pub use problem::{Place, Problem};
+pub use publish::{PublicStore, Publish, S3Store, WebIdentity, Writes};
 pub use server::{RateLimit, ServerConfig, ServiceUrl, ServingTls};
 
 use reader::Section;

@@ -1,4 +1,5 @@
 mod clusters;
+mod publish;
 
 use std::time::Duration;
 

@@ -22,6 +22,7 @@ pub mod ident;
 pub mod keys;
 pub mod liveness;
 pub mod policy;
+pub mod publication;
 pub mod sign;
 mod strict_json;
 pub mod time;
