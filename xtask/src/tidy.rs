@@ -31,9 +31,16 @@ const EDGES: [(&str, &[&str]); 12] = [
     ("sts-api", &[]),
     ("sts-config", &["sts-core"]),
     ("sts-core", &[]),
+    ("sts-publish", &["sts-config", "sts-core"]),
     (
         "sts-server",
-        &["sts-api", "sts-config", "sts-core", "svc-runtime"],
+        &[
+            "sts-api",
+            "sts-config",
+            "sts-core",
+            "sts-publish",
+            "svc-runtime",
+        ],
     ),
     ("svc-runtime", &[]),
     ("test-support", &[]),

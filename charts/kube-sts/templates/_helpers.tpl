@@ -70,6 +70,13 @@ app.kubernetes.io/component: {{ first . }}
 {{- uniq $names | toJson }}
 {{- end }}
 
+{{/* The ConfigMaps that issuer documents are published in, as JSON. */}}
+{{- define "kube-sts.publicConfigMaps" -}}
+{{- $names := list -}}
+{{- range concat .Values.sts.endpoints .Values.clusters (list .Values.clusterDocuments) }}{{ with (default dict .publish).configMap }}{{ $names = append $names . }}{{ end }}{{ end -}}
+{{- uniq $names | toJson }}
+{{- end }}
+
 {{/* Not empty if an endpoint that takes the release's own cluster wants a watch: only then may the server list pods. */}}
 {{- define "kube-sts.watches" -}}
 {{- $own := include "kube-sts.clusterName" . -}}
@@ -118,6 +125,9 @@ clusters:
 - name: {{ include "kube-sts.clusterName" . | quote }}
   jwks:
     apiServer: {}
+{{- with .Values.clusterDocuments }}
+{{ toYaml . | indent 2 }}
+{{- end }}
 {{- with .Values.clusters }}
 {{ toYaml . }}
 {{- end }}
@@ -227,6 +237,13 @@ spec:
           valueFrom:
             fieldRef:
               fieldPath: metadata.namespace
+        {{- with $values.extraEnv }}
+        {{- toYaml . | nindent 8 }}
+        {{- end }}
+        {{- with $values.extraEnvFrom }}
+        envFrom:
+        {{- toYaml . | nindent 8 }}
+        {{- end }}
         ports:
         - name: https
           containerPort: 8443

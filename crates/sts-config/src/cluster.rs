@@ -8,6 +8,7 @@ use std::path::PathBuf;
 use sts_core::ident::{ClusterName, Issuer};
 
 use crate::problem::Place;
+use crate::publish::ClusterPublish;
 use crate::reader::Section;
 
 pub use api_server::{ApiServer, KubeconfigSource};
@@ -24,6 +25,8 @@ pub struct Cluster {
     pub jwks: JwksSource,
     /// Its API server, for key set, TokenReview and watch; `None` for a cluster that cannot be called.
     pub api_server: Option<ApiServer>,
+    /// Where the cluster's own issuer documents are published; `None`: nowhere.
+    pub publish: Option<ClusterPublish>,
     /// Where it stands in the file.
     pub place: Place,
 }
@@ -79,12 +82,14 @@ impl Cluster {
                 "is missing: only the API server we run under is believed when it says whose its tokens are",
             );
         }
+        let publish = ClusterPublish::read(&mut section, issuer.as_ref(), api_server.is_some());
         section.finish()?;
         Some(Self {
             name: name?,
             issuer,
             jwks: jwks?.0,
             api_server,
+            publish: publish?,
             place,
         })
     }

@@ -25,7 +25,7 @@ pub use endpoint::{
 };
 pub use injector::{InjectorConfig, SidecarConfig};
 pub use problem::{Place, Problem};
-pub use publish::{PublicStore, Publish, S3Store, WebIdentity, Writes};
+pub use publish::{ClusterPublish, PublicStore, Publish, S3Store, WebIdentity, Writes};
 pub use server::{RateLimit, ServerConfig, ServiceUrl, ServingTls};
 
 use reader::Section;
@@ -105,6 +105,7 @@ fn read(mut root: Section<'_>, problems: &problem::Problems) -> Option<Config> {
     // The cross-checks run on whatever could be read, so that they are reported with the rest.
     if let (Some(clusters), Some(endpoints)) = (&clusters, &mut endpoints) {
         endpoint::check_distinct(endpoints, problems);
+        publish::check_distinct(clusters, endpoints, problems);
         cluster::check_clusters(clusters, problems);
         cluster::resolve(clusters, endpoints, problems);
     }

@@ -1,11 +1,15 @@
 //! `publish:` where the documents of an endpoint's issuer, or of a cluster's own, are put for the outside world to read.
 
+use std::collections::HashMap;
 use std::path::PathBuf;
 
+use sts_core::claims::OwnSubject;
 use sts_core::ident::{Audience, Issuer};
+use sts_core::publication::KeySetPlace;
 
-use crate::cluster::{parse_https, parse_path};
-use crate::problem::Place;
+use crate::cluster::{Cluster, parse_https, parse_path};
+use crate::endpoint::{Documents, Endpoint};
+use crate::problem::{Place, Problems};
 use crate::reader::Section;
 use crate::server::parse_object_name;
 
@@ -81,7 +85,7 @@ pub struct WebIdentity {
     /// The role that trusts the issuer; `None` for a store that has no roles.
     pub role_arn: Option<String>,
     /// The `sub` of the token: one that no pod can have.
-    pub subject: String,
+    pub subject: OwnSubject,
     /// Its `aud`; `None`: the endpoint's.
     pub audience: Option<Audience>,
     /// The STS that takes it.
@@ -162,6 +166,10 @@ impl Publish {
         }
     }
 
+    fn has_web_identity(&self) -> bool {
+        matches!(&self.store, PublicStore::S3(s3) if s3.web_identity.is_some())
+    }
+
     /// What people know the place by; equal for two that are one.
     pub(crate) fn place(&self, issuer: &Issuer) -> String {
         let store = match &self.store {
@@ -177,6 +185,65 @@ impl Publish {
             }
         };
         format!("{store}/{}", self.prefix(issuer))
+    }
+}
+
+/// How a cluster's own issuer documents are published.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct ClusterPublish {
+    /// Where, and with whose rights.
+    pub publish: Publish,
+    /// What relying parties are told of them.
+    pub documents: Documents,
+    /// Whether the place of the key set is ours to choose.
+    pub key_set: KeySetPlace,
+}
+
+impl ClusterPublish {
+    /// Reads the keys `publish`, `documents` and `rewriteJwksUri` of a cluster.
+    #[expect(
+        clippy::option_option,
+        reason = "absent, wrong and read are three cases"
+    )]
+    pub(crate) fn read(
+        cluster: &mut Section<'_>,
+        issuer: Option<&Issuer>,
+        has_api_server: bool,
+    ) -> Option<Option<Self>> {
+        let at = cluster.place_of("publish");
+        let publish = Publish::read(cluster)?;
+        let Some(publish) = publish else {
+            return Some(None);
+        };
+        if issuer.is_none() {
+            cluster.error(
+                at.clone(),
+                "needs the cluster's `issuer`: the URL that the documents are public under",
+            );
+        }
+        if !has_api_server {
+            cluster.error(
+                at.clone(),
+                "needs an API server to ask: write `jwks: {apiServer: {}}` or `kubeconfig`",
+            );
+        }
+        if publish.has_web_identity() {
+            cluster.error(
+                at,
+                "cannot use webIdentity, since its tokens are not ours: give credentials in the server's environment",
+            );
+        }
+        let documents = Documents::read(cluster);
+        let rewrite = cluster.flag("rewriteJwksUri");
+        Some(Some(Self {
+            publish,
+            documents: documents?,
+            key_set: if rewrite? {
+                KeySetPlace::Rewritten
+            } else {
+                KeySetPlace::AsServed
+            },
+        }))
     }
 }
 
@@ -206,7 +273,7 @@ impl S3Store {
 impl WebIdentity {
     fn read(mut section: Section<'_>, region: Option<&str>) -> Option<Self> {
         let role_arn = section.optional("roleArn", parse_role);
-        let subject = section.required("subject", parse_subject);
+        let subject = section.required("subject", OwnSubject::parse);
         let audience = section.optional("audience", Audience::parse);
         let regional = format!(
             "https://sts.{}.amazonaws.com",
@@ -239,6 +306,34 @@ fn read_azure(mut section: Section<'_>) -> Option<PublicStore> {
         account: account?,
         container: container?,
     })
+}
+
+/// Two issuers in one place would undo each other's documents for ever.
+pub(crate) fn check_distinct(clusters: &[Cluster], endpoints: &[Endpoint], problems: &Problems) {
+    let of_clusters = clusters.iter().filter_map(|cluster| {
+        let published = cluster.publish.as_ref()?;
+        let place = published.publish.place(cluster.issuer.as_ref()?);
+        Some((place, format!("cluster {}", cluster.name), &cluster.place))
+    });
+    let of_endpoints = endpoints.iter().filter_map(|endpoint| {
+        let place = endpoint.publish.as_ref()?.place(&endpoint.template.issuer);
+        Some((
+            place,
+            format!("endpoint {}", endpoint.name),
+            &endpoint.place,
+        ))
+    });
+    let mut seen: HashMap<String, String> = HashMap::new();
+    for (store, whose, at) in of_clusters.chain(of_endpoints) {
+        if let Some(first) = seen.get(&store) {
+            problems.error(
+                at.key("publish"),
+                format!("is {store}, where the documents of {first} are published already: each needs its own place"),
+            );
+        } else {
+            seen.insert(store, whose);
+        }
+    }
 }
 
 /// A ConfigMap and the clouds know conditions, a directory does not. Who asks for the impossible is told.
@@ -365,13 +460,4 @@ fn parse_role(text: &str) -> Result<String, &'static str> {
         ["arn", _, "iam", "", _, role] if role.starts_with("role/") => Ok(text.to_owned()),
         _ => Err("is no role's ARN such as arn:aws:iam::111122223333:role/issuer-publisher"),
     }
-}
-
-/// Every subject of a pod has colons in it, in our form and in OpenUnison's: this one has none, so that no pod ever passes for us.
-fn parse_subject(text: &str) -> Result<String, &'static str> {
-    let inner =
-        |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_' | b'.' | b'/');
-    named(text, 1..=255, inner).ok_or(
-        "is no subject for ourselves such as kube-sts-publisher: letters, digits, `-`, `_`, `.` and `/`, without a colon, which subjects of pods have",
-    )
 }

@@ -1,5 +1,7 @@
 //! The claims of an issued token.
 
+mod own;
+
 use std::time::Duration;
 
 use serde::Serialize;
@@ -8,6 +10,8 @@ use thiserror::Error;
 use crate::ident::{Audience, Issuer, TokenId};
 use crate::liveness::Grant;
 use crate::time::{Lifetime, UnixSeconds};
+
+pub use own::{OwnClaims, OwnSubject};
 
 /// The longest `sub` (OpenID Connect Core 1.0, section 2).
 const LONGEST_SUBJECT: usize = 255;

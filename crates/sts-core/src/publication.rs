@@ -107,6 +107,13 @@ impl Publication {
         &self.key_set
     }
 
+    /// The ids of the keys in it.
+    pub fn key_ids(&self) -> Vec<String> {
+        let set = serde_json::from_str::<PublicKeySet>(&self.key_set);
+        let keys = set.map(|set| set.keys).unwrap_or_default();
+        keys.into_iter().map(|key| key.kid).collect()
+    }
+
     /// Where it lies behind the issuer, without the first slash.
     pub fn key_set_path(&self) -> &str {
         &self.key_set_path

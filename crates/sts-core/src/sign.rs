@@ -19,7 +19,7 @@ use serde::{Deserialize, Serialize};
 use thiserror::Error;
 use zeroize::Zeroizing;
 
-use crate::claims::OutgoingClaims;
+use crate::claims::{OutgoingClaims, OwnClaims};
 use crate::ident::KeyId;
 use crate::keys::{Algorithm, KeySet};
 
@@ -269,6 +269,18 @@ impl SigningKey {
     /// # Errors
     /// [`SignError`].
     pub fn sign(&self, claims: &OutgoingClaims) -> Result<SignedToken, SignError> {
+        self.sign_payload(claims)
+    }
+
+    /// Signs claims for ourselves.
+    ///
+    /// # Errors
+    /// [`SignError`].
+    pub fn sign_own(&self, claims: &OwnClaims) -> Result<SignedToken, SignError> {
+        self.sign_payload(claims)
+    }
+
+    fn sign_payload(&self, claims: &impl Serialize) -> Result<SignedToken, SignError> {
         let header = Header {
             alg: self.public.alg,
             kid: self.key_id.as_str(),

@@ -96,7 +96,7 @@ impl Publisher {
         self.finish(publication, [key_set, discovery]).await
     }
 
-    /// Publishes a cluster's own documents: what its API server shows, over what is published.
+    /// Publishes a cluster's own documents: what its API server shows, over what is published. Gives back what is published now.
     ///
     /// # Errors
     /// [`PublishError`].
@@ -105,7 +105,7 @@ impl Publisher {
         documents: &ClusterDocuments,
         absences: &mut Absences,
         now: UnixSeconds,
-    ) -> Result<Outcome, PublishError> {
+    ) -> Result<(Outcome, Publication), PublishError> {
         for _ in 0..MOST_TRIES {
             let path = documents.key_set_path();
             let (held, version) = self.store.read(path).await?;
@@ -120,7 +120,8 @@ impl Publisher {
                 },
             };
             let discovery = self.put(&discovery(&publication, None)).await?;
-            return self.finish(&publication, [outcome, discovery]).await;
+            let outcome = self.finish(&publication, [outcome, discovery]).await?;
+            return Ok((outcome, publication));
         }
         Err(PublishError::Contended {
             object: self.store.name(documents.key_set_path()),

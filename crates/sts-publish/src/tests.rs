@@ -219,7 +219,7 @@ async fn a_clusters_documents_follow_its_api_server() {
         let round = publisher
             .publish_cluster(&documents(shown), &mut absences, at(second))
             .await;
-        assert_eq!(round.unwrap(), outcome, "at {second}");
+        assert_eq!(round.unwrap().0, outcome, "at {second}");
         assert_eq!(published(), key_set(expected), "at {second}");
     }
 }

@@ -9,6 +9,7 @@ use object_store::CredentialProvider;
 use object_store::aws::AwsCredential;
 use serde::Deserialize;
 use sts_config::WebIdentity;
+use sts_core::claims::OwnSubject;
 use sts_core::ident::Audience;
 use sts_core::sign::SignedToken;
 use thiserror::Error;
@@ -21,7 +22,11 @@ pub trait OwnTokens: fmt::Debug + Send + Sync {
     ///
     /// # Errors
     /// A clause that says why there is none now.
-    fn sign(&self, subject: &str, audience: Option<&Audience>) -> Result<SignedToken, String>;
+    fn sign(
+        &self,
+        subject: &OwnSubject,
+        audience: Option<&Audience>,
+    ) -> Result<SignedToken, String>;
 }
 
 /// Asks for credentials when they are wanted, and again at half of their life: if our key is revoked meanwhile, what is left of them is

@@ -10,6 +10,7 @@ use crate::cluster::{Cluster, Clusters};
 use crate::key_source::{FetchError, KeySetBoard, KeySource, KeySources};
 use crate::metrics::Metrics;
 use crate::presence::{self, Presence};
+use crate::publisher;
 use crate::review::Reviewer;
 use crate::run::{RunError, Start};
 use svc_runtime::KubeClients;
@@ -46,6 +47,7 @@ pub(crate) async fn start_clusters(
     let mut started = Vec::new();
     for cluster in clusters {
         let api_server = connect(start, cluster, own.as_ref())?;
+        publisher::start_cluster(start, cluster, api_server.as_ref(), metrics)?;
         let watched = endpoints.iter().any(|endpoint| {
             endpoint.verification == Verification::Watch
                 && endpoint.clusters.contains(&cluster.name)

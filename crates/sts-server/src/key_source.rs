@@ -15,8 +15,8 @@ use tokio::sync::{Mutex, MutexGuard};
 use tokio::time::{Instant, sleep};
 
 pub use fetch::FetchError;
+pub(crate) use fetch::{Downloaded, document_client, download, get};
 use fetch::{Fetched, Fetcher};
-pub(crate) use fetch::{document_client, download};
 
 use crate::api_server::ApiServer;
 use crate::metrics::Metrics;
@@ -110,6 +110,7 @@ impl KeySource {
             issuer,
             jwks,
             api_server: _,
+            publish: _,
             place: _,
         } = cluster;
         let fetcher = match jwks {

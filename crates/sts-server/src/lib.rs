@@ -19,6 +19,7 @@ mod key_source;
 mod limit;
 mod metrics;
 mod presence;
+mod publisher;
 mod review;
 mod routes;
 mod run;

@@ -48,6 +48,17 @@ struct KeyLabels {
 }
 
 #[derive(Clone, Debug, EncodeLabelSet, Eq, Hash, PartialEq)]
+struct PublicationLabels {
+    of: String,
+    outcome: &'static str,
+}
+
+#[derive(Clone, Debug, EncodeLabelSet, Eq, Hash, PartialEq)]
+struct PublishedLabels {
+    of: String,
+}
+
+#[derive(Clone, Debug, EncodeLabelSet, Eq, Hash, PartialEq)]
 struct EndpointLabels {
     endpoint: String,
 }
@@ -60,6 +71,9 @@ pub(crate) struct Metrics {
     signing_keys: Family<KeyLabels, Gauge>,
     signing_up: Family<EndpointLabels, Gauge>,
     public_issuer_differs: Family<EndpointLabels, Gauge>,
+    public_cluster_differs: Family<ClusterLabels, Gauge>,
+    publications: Family<PublicationLabels, Counter>,
+    published_up: Family<PublishedLabels, Gauge>,
     exchanges: Family<ExchangeLabels, Counter>,
     key_sets: Family<ClusterLabels, Gauge>,
     watched: Family<WatchedLabels, Gauge>,
@@ -120,6 +134,32 @@ impl Metrics {
             "Whether the endpoint's public issuer serves something else than our key set, or nothing: 1 or 0",
             self.public_issuer_differs.clone(),
         );
+        registry.register(
+            "sts_public_cluster_differs",
+            "Whether a cluster's public issuer serves something else than its API server's keys, or nothing: 1 or 0",
+            self.public_cluster_differs.clone(),
+        );
+        registry.register(
+            "sts_publication",
+            "Rounds of publishing the issuer documents of an endpoint or a cluster, by outcome",
+            self.publications.clone(),
+        );
+        registry.register(
+            "sts_published_up",
+            "Whether the issuer documents of an endpoint or a cluster could be published the last time: 1 or 0",
+            self.published_up.clone(),
+        );
+    }
+
+    /// Counts one round of publishing the documents of an endpoint or a cluster.
+    pub(crate) fn publication(&self, of: &str, outcome: &'static str, up: bool) {
+        let labels = PublicationLabels {
+            of: of.to_owned(),
+            outcome,
+        };
+        self.publications.get_or_create(&labels).inc();
+        let labels = PublishedLabels { of: of.to_owned() };
+        self.published_up.get_or_create(&labels).set(i64::from(up));
     }
 
     /// Counts one step of an endpoint's keys.
@@ -157,6 +197,16 @@ impl Metrics {
             endpoint: endpoint.as_str().to_owned(),
         };
         self.public_issuer_differs
+            .get_or_create(&labels)
+            .set(i64::from(differs));
+    }
+
+    /// Shows whether a cluster's public issuer serves something else than its API server's keys.
+    pub(crate) fn public_cluster(&self, cluster: &ClusterName, differs: bool) {
+        let labels = ClusterLabels {
+            cluster: cluster.as_str().to_owned(),
+        };
+        self.public_cluster_differs
             .get_or_create(&labels)
             .set(i64::from(differs));
     }

@@ -6,8 +6,11 @@ use std::sync::Arc;
 use kube::Client;
 use prometheus_client::registry::Registry;
 use sts_config::{
-    ApiServer, Config, Endpoint, KeySource, KubeconfigSource, RateLimit, ServerConfig, ServingTls,
+    ApiServer, Config, Endpoint, KeySource, KubeconfigSource, PublicStore, RateLimit, ServerConfig,
+    ServingTls,
 };
+use sts_core::ident::{ClusterName, EndpointName};
+use sts_publish::SetupError;
 use svc_runtime::kube_client::KubeClientError;
 use svc_runtime::tls::{AuthorityError, CertificateError, ManagedSecret, ServingCertificate};
 use svc_runtime::{Limits, Readiness, ServeError, Shutdown, Tasks, TasksError};
@@ -26,7 +29,7 @@ use crate::key_source::FetchError;
 use crate::limit::RateLimits;
 use crate::metrics::Metrics;
 use crate::signing_keys::{KeyRing, PublicIssuer, Surroundings};
-use crate::{app, audit, ca_config_map, exchange, signing_keys};
+use crate::{app, audit, ca_config_map, exchange, publisher, signing_keys};
 
 /// Why the server does not run.
 #[derive(Debug, Error)]
@@ -61,9 +64,27 @@ pub enum RunError {
     /// There is no API server, and the configuration needs one.
     #[error("no API server can be asked")]
     Kubernetes(#[from] KubeClientError),
+    /// A cluster's own documents cannot be published as configured.
+    #[error("publisher of cluster {cluster} cannot be set up")]
+    ClusterPublisher {
+        /// The cluster.
+        cluster: ClusterName,
+        /// Why not.
+        #[source]
+        source: SetupError,
+    },
     /// The configuration has no part `server`.
     #[error("configuration has no part `server`")]
     NoServer,
+    /// An endpoint's documents cannot be published as configured.
+    #[error("publisher of endpoint {endpoint} cannot be set up")]
+    Publisher {
+        /// The endpoint.
+        endpoint: EndpointName,
+        /// Why not.
+        #[source]
+        source: SetupError,
+    },
     /// A task of the running server failed.
     #[error("server ended")]
     Tasks(#[from] TasksError),
@@ -134,10 +155,11 @@ fn needs_api_server(
         Some(ApiServer::At { .. } | ApiServer::Kubeconfig(KubeconfigSource::File(_))) | None => {
             false
         }
-    }) || endpoints
-        .iter()
-        .any(|endpoint| matches!(endpoint.key, KeySource::Secret { .. }))
-        || matches!(server.tls, ServingTls::Secret { .. })
+    }) || endpoints.iter().any(|endpoint| {
+        let store = endpoint.publish.as_ref().map(|publish| &publish.store);
+        matches!(endpoint.key, KeySource::Secret { .. })
+            || matches!(store, Some(PublicStore::ConfigMap { .. }))
+    }) || matches!(server.tls, ServingTls::Secret { .. })
 }
 
 /// Each endpoint's keys, and who keeps them.
@@ -165,6 +187,10 @@ fn start_rings(
             let following = signing_keys::follow(Arc::clone(&ring), issuer, metrics, shutdown);
             start.tasks.spawn("public issuer", following);
         }
+        publisher::start(start, endpoint, &ring, metrics).map_err(|source| {
+            let endpoint = endpoint.name.clone();
+            RunError::Publisher { endpoint, source }
+        })?;
         Ok(ring)
     };
     endpoints.iter().map(ring).collect()

@@ -74,6 +74,8 @@ pub(crate) enum Seen {
     Serves {
         /// Their ids.
         key_ids: BTreeSet<KeyId>,
+        /// How long it tells relying parties to keep them, if it says so.
+        max_age: Option<Duration>,
         /// When the reading began.
         begun: Instant,
     },

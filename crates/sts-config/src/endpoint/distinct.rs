@@ -26,10 +26,6 @@ pub(crate) fn check_distinct(endpoints: &[Endpoint], problems: &Problems) {
     unique(endpoints, problems, "issuer", |endpoint| {
         Some(endpoint.template.issuer.as_str().to_owned())
     });
-    unique(endpoints, problems, "publish", |endpoint| {
-        let publish = endpoint.publish.as_ref()?;
-        Some(publish.place(&endpoint.template.issuer))
-    });
     // Separate keys are what keeps one AWS account's tokens from another's.
     unique(endpoints, problems, "key", |endpoint| {
         Some(match &endpoint.key {

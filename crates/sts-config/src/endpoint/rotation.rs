@@ -88,11 +88,15 @@ impl Rotation {
 }
 
 impl Documents {
-    /// Reads the section `documents` of an endpoint.
-    pub(super) fn read(endpoint: &mut Section<'_>) -> Option<Self> {
+    /// Reads the section `documents` of an endpoint or a cluster. What we publish ourselves is read back unless somebody says not to.
+    pub(crate) fn read(endpoint: &mut Section<'_>) -> Option<Self> {
+        let published = endpoint.has("publish");
         if !endpoint.has("documents") {
             endpoint.pass_over("documents");
-            return Some(Self::default());
+            return Some(Self {
+                read_back: published.then(ReadBack::default),
+                ..Self::default()
+            });
         }
         let mut section = endpoint.section("documents")?;
         let max_age = section.or(
@@ -100,7 +104,7 @@ impl Documents {
             |text| parse_between(text, SECOND, DAY),
             Self::default().max_age,
         );
-        let read_back = section.or("readBack", parse_read_back, None);
+        let read_back = section.or("readBack", parse_read_back, published.then_some(None));
         let place: Place = section.place_of("caFile");
         let ca_file = section.optional("caFile", parse_path);
         let read_back = match (read_back, ca_file) {

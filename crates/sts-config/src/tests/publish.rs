@@ -89,7 +89,7 @@ fn web_identity_has_a_subject_that_no_pod_can_have() {
 fn credentials_are_refused_in_the_file() {
     publish_refuses(
         "{s3: {bucket: my-docs, secretAccessKey: AAAA}}",
-        "secretAccessKey (line 11) does not belong into a configuration file",
+        "secretAccessKey (line 10) does not belong into a configuration file",
     );
 }
 
@@ -126,10 +126,34 @@ fn two_issuers_are_not_published_in_one_place() {
     let both = format!("{head}- name: aws{endpoint}- name: aws2{second}");
     let problems = problems(&both);
     assert!(
-        problems
-            .iter()
-            .any(|found| found.contains("publish")
-                && found.contains("which endpoint aws has already")),
+        problems.iter().any(|found| found.contains("publish")
+            && found.contains("where the documents of endpoint aws are published already")),
         "{problems:#?}"
     );
+}
+
+#[test]
+fn a_clusters_own_documents_are_published_under_its_issuer() {
+    let cluster = "- name: kubernetes\n  jwks: {apiServer: {}}\n";
+    assert!(OPENUNISON.contains(cluster));
+    let with = |more: &str| OPENUNISON.replace(cluster, &format!("{cluster}{more}"));
+    let issuer = "  issuer: https://blue.example.com\n";
+    let publish = "  publish: {configMap: cluster-documents}\n";
+    let config =
+        Config::parse(&with(&format!("{issuer}{publish}  rewriteJwksUri: true\n"))).unwrap();
+    let published = config.clusters[0].publish.as_ref().unwrap();
+    assert_eq!(
+        published.key_set,
+        sts_core::publication::KeySetPlace::Rewritten
+    );
+    assert!(published.documents.read_back.is_some());
+    let found = problems(&with(publish));
+    assert!(
+        found[0].contains("needs the cluster's `issuer`"),
+        "{found:#?}"
+    );
+    let identity =
+        format!("{issuer}  publish: {{s3: {{bucket: abc, webIdentity: {{subject: a}}}}}}\n");
+    let found = problems(&with(&identity));
+    assert!(found[0].contains("cannot use webIdentity"), "{found:#?}");
 }

@@ -123,6 +123,8 @@ pub struct Sighting {
     pub key_ids: BTreeSet<KeyId>,
     /// When the reading began.
     pub at: UnixSeconds,
+    /// How long it told relying parties to keep them; zero if it did not say.
+    pub max_age: Duration,
 }
 
 /// What happened to a ring: a log line, a metric and an Event each.

@@ -142,8 +142,7 @@ fn at(minute: u32) -> UnixSeconds {
 }
 
 fn ids(publication: &Publication) -> Vec<String> {
-    let set: PublicKeySet = serde_json::from_str(publication.key_set()).unwrap();
-    set.keys.into_iter().map(|key| key.kid).collect()
+    publication.key_ids()
 }
 
 #[test]

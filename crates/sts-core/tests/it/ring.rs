@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use sts_core::ident::KeyId;
 use sts_core::keys::Algorithm;
-use sts_core::keys::ring::{Advance, Inputs, Ring, Sight, Sighting, Step, Terms, advance};
+use sts_core::keys::ring::{Advance, Inputs, Phase, Ring, Sight, Sighting, Step, Terms, advance};
 use sts_core::time::{Lifetime, UnixSeconds};
 
 pub(crate) const LIFETIME: u64 = 900;
@@ -102,6 +102,7 @@ pub(crate) fn sighting(keys: &[&str], time: u64) -> Sighting {
     Sighting {
         key_ids: keys.iter().map(|name| id(name)).collect(),
         at: at(time),
+        max_age: Duration::ZERO,
     }
 }
 
@@ -351,4 +352,25 @@ fn a_first_key_waits_where_the_public_issuer_serves_others() {
     assert_eq!(phase(&seen, "a"), "prepared");
     let signing = see(&seen, &terms, &["a"], START + 10 + WAIT).ring;
     assert_eq!(phase(&signing, "a"), "active");
+}
+
+#[test]
+fn a_cdn_that_tells_relying_parties_a_longer_time_than_we_do_delays_the_rotation() {
+    let terms = observed();
+    let ring = with_prepared(&terms);
+    let told = Duration::from_secs(3600);
+    let long = Sighting {
+        max_age: told,
+        ..sighting(&["a", "b"], START + 10)
+    };
+    let inputs = Inputs {
+        sighting: Some(&long),
+        ..wish("1")
+    };
+    let seen = advance(&ring, &terms, &inputs, at(START + 10)).ring;
+    let waits = match seen.prepared().unwrap().phase() {
+        Phase::Prepared { signs_from, .. } => signs_from.unwrap(),
+        Phase::Active { .. } | Phase::Retiring { .. } => panic!("{seen:?}"),
+    };
+    assert!(waits >= at(START + 10).saturating_add(told), "{seen:?}");
 }

@@ -149,6 +149,7 @@ impl World {
         let sighting = self.public.as_ref().map(|key_ids| Sighting {
             key_ids: key_ids.clone(),
             at: self.time(),
+            max_age: Duration::ZERO,
         });
         let wish = self.wish.to_string();
         let spare = KeyId::parse(&format!("key-{}", self.made)).unwrap();

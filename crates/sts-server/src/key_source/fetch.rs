@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use axum::body::Bytes;
 use axum::http::Request;
+use axum::http::header::CACHE_CONTROL;
 use reqwest::redirect::Policy;
 use sts_core::ident::Issuer;
 use sts_core::keys::{KeySet, KeySetError, LARGEST_JWKS, ParsedKeySet};
@@ -116,7 +117,7 @@ impl Fetcher {
                         source,
                     })?
             }
-            Self::Url { client, url } => download(client, url).await?,
+            Self::Url { client, url } => download(client, url).await?.bytes,
         };
         let issuer = match (configured, self) {
             (Some(issuer), _) => issuer.clone(),
@@ -154,7 +155,7 @@ pub(crate) fn document_client(ca_file: Option<&Path>) -> Result<reqwest::Client,
 
 /// Any ServiceAccount may read these two paths (ClusterRole `system:service-account-issuer-discovery`). What the discovery document says
 /// about where keys are is not followed.
-async fn get(api_server: &ApiServer, path: &'static str) -> Result<Bytes, FetchError> {
+pub(crate) async fn get(api_server: &ApiServer, path: &'static str) -> Result<Bytes, FetchError> {
     let answer = async {
         let request = Request::get(path).body(Vec::new());
         let request = request.or(Err(CallError::Malformed))?;
@@ -176,8 +177,18 @@ async fn discover(api_server: &ApiServer) -> Result<Issuer, FetchError> {
         .ok_or(FetchError::Discovery)
 }
 
+/// A document, and how long its server says it may be kept.
+pub(crate) struct Downloaded {
+    pub(crate) bytes: Vec<u8>,
+    /// The field `Cache-Control`, if it is there and a text.
+    pub(crate) cache_control: Option<String>,
+}
+
 /// Downloads a document of at most [`LARGEST_JWKS`] bytes.
-pub(crate) async fn download(client: &reqwest::Client, url: &str) -> Result<Vec<u8>, FetchError> {
+pub(crate) async fn download(
+    client: &reqwest::Client,
+    url: &str,
+) -> Result<Downloaded, FetchError> {
     let failed = |source: reqwest::Error| FetchError::Http {
         what: "the key set",
         source: source.without_url(),
@@ -188,6 +199,9 @@ pub(crate) async fn download(client: &reqwest::Client, url: &str) -> Result<Vec<
             status: response.status().as_u16(),
         });
     }
+    let cache_control = response.headers().get(CACHE_CONTROL);
+    let cache_control = cache_control.and_then(|field| field.to_str().ok());
+    let cache_control = cache_control.map(str::to_owned);
     let mut document = Vec::new();
     while let Some(chunk) = response.chunk().await.map_err(failed)? {
         document.extend_from_slice(&chunk);
@@ -195,5 +209,8 @@ pub(crate) async fn download(client: &reqwest::Client, url: &str) -> Result<Vec<
             return Err(FetchError::Set(KeySetError::TooLarge));
         }
     }
-    Ok(document)
+    Ok(Downloaded {
+        bytes: document,
+        cache_control,
+    })
 }

@@ -219,12 +219,18 @@ impl Keeper {
     /// What the public issuer served last, by the shared clock.
     fn sighting(&self, now: UnixSeconds) -> Option<Sighting> {
         let seen = self.ring.outside.borrow();
-        let Seen::Serves { key_ids, begun } = &*seen else {
+        let Seen::Serves {
+            key_ids,
+            max_age,
+            begun,
+        } = &*seen
+        else {
             return None;
         };
         Some(Sighting {
             key_ids: key_ids.clone(),
             at: now.saturating_sub(begun.elapsed()),
+            max_age: max_age.unwrap_or_default(),
         })
     }
 

@@ -1,13 +1,14 @@
 //! Reads an endpoint's documents back from the public issuer, as a relying party does: discovery first, then the key set it names.
 
-use std::collections::BTreeSet;
+mod served;
+
 use std::sync::Arc;
 use std::time::Duration;
 
 use reqwest::Client;
 use sts_config::ReadBack;
 use sts_core::documents::IssuerDocuments;
-use sts_core::ident::{Issuer, KeyId};
+use sts_core::ident::Issuer;
 use sts_core::keys::KeySet;
 use svc_runtime::Shutdown;
 use svc_runtime::log::chain;
@@ -15,8 +16,10 @@ use thiserror::Error;
 use tokio::time::{Instant, sleep};
 
 use super::{KeyRing, Seen};
-use crate::key_source::{FetchError, document_client, download};
+use crate::key_source::{Downloaded, FetchError, document_client, download};
 use crate::metrics::Metrics;
+
+pub(crate) use served::Served;
 
 /// The public issuer, and how it is reached.
 pub(crate) struct PublicIssuer {
@@ -58,12 +61,13 @@ impl PublicIssuer {
         })
     }
 
-    /// The ids of the keys that it serves.
-    async fn read(&self) -> Result<BTreeSet<KeyId>, OutsideError> {
+    /// What it serves.
+    pub(crate) async fn read(&self) -> Result<Served, OutsideError> {
         let discovery = self
             .get("the discovery document", IssuerDocuments::DISCOVERY_PATH)
             .await?;
-        let discovery: serde_json::Value = serde_json::from_slice(&discovery).unwrap_or_default();
+        let discovery: serde_json::Value =
+            serde_json::from_slice(&discovery.bytes).unwrap_or_default();
         let text = |name| discovery.get(name).and_then(serde_json::Value::as_str);
         if text("issuer") != Some(self.issuer.as_str()) {
             return Err(OutsideError::Discovery {
@@ -74,15 +78,20 @@ impl PublicIssuer {
         let path = path
             .filter(|path| path.starts_with('/'))
             .ok_or(OutsideError::JwksUri)?;
-        let set = self.get("the key set", path).await?;
-        let set = KeySet::parse(&set).map_err(|error| OutsideError::Fetch {
+        let document = self.get("the key set", path).await?;
+        let set = KeySet::parse(&document.bytes).map_err(|error| OutsideError::Fetch {
             what: "the key set",
             source: error.into(),
         })?;
-        Ok(set.keys.ids().cloned().collect())
+        Ok(Served {
+            key_set: serde_json::from_slice(&document.bytes).unwrap_or_default(),
+            key_ids: set.keys.ids().cloned().collect(),
+            max_age: document.cache_control.as_deref().and_then(served::max_age),
+            discovery,
+        })
     }
 
-    async fn get(&self, what: &'static str, path: &str) -> Result<Vec<u8>, OutsideError> {
+    async fn get(&self, what: &'static str, path: &str) -> Result<Downloaded, OutsideError> {
         let url = format!("{}{path}", self.base);
         download(&self.client, &url)
             .await
@@ -107,17 +116,23 @@ pub(crate) async fn follow(
         let begun = Instant::now();
         let read = issuer.read().await;
         let expected = published.borrow_and_update().clone();
-        let differs = match (&read, &expected) {
-            (Ok(key_ids), Some(expected)) => *key_ids != expected.documents.key_ids,
+        let documents = expected.as_ref().map(|expected| &expected.documents);
+        let differs = match (&read, documents) {
+            (Ok(served), Some(ours)) => !served.is(&ours.discovery, &ours.jwks),
             (Ok(_), None) => false,
             (Err(_), _) => true,
         };
         metrics.public_issuer(&ring.endpoint, differs);
         let (seen, problem) = match read {
-            Ok(key_ids) => {
+            Ok(served) => {
                 let problem =
-                    differs.then(|| "public issuer does not serve our key set".to_owned());
-                (Seen::Serves { key_ids, begun }, problem)
+                    differs.then(|| "public issuer does not serve our documents".to_owned());
+                let seen = Seen::Serves {
+                    key_ids: served.key_ids_like(documents.map(|ours| ours.jwks.as_str())),
+                    max_age: served.max_age,
+                    begun,
+                };
+                (seen, problem)
             }
             Err(error) => (Seen::Silent, Some(chain(&error).to_string())),
         };

@@ -1,5 +1,7 @@
 //! The rules by which a ring changes.
 
+use std::time::Duration;
+
 use super::{
     MOST_REVOCATIONS, Origin, Phase, Revocation, Ring, RingKey, Sight, Sighting, Step, Terms,
 };
@@ -73,6 +75,9 @@ pub fn advance(ring: &Ring, terms: &Terms, inputs: &Inputs<'_>, now: UnixSeconds
     }
 }
 
+/// The longest time to keep a key set that is believed: nobody shall stop all rotations by one header.
+const LONGEST_TOLD: Duration = Duration::from_secs(7 * 86_400);
+
 /// What came of a wish for a new key.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 enum Begun {
@@ -118,10 +123,13 @@ impl Walk<'_> {
 
     /// What is promised for a key only ever grows, also while replicas with different configurations run side by side.
     fn raise(&mut self) {
+        // What the outside world is told in truth counts too: a CDN may say another time than we do.
+        let told = self.inputs.sighting.map(|sighting| sighting.max_age);
+        let told = told.unwrap_or_default().min(LONGEST_TOLD);
         for key in &mut self.ring.keys {
             if !matches!(key.phase, Phase::Retiring { .. }) {
                 key.lifetime = key.lifetime.max(self.terms.lifetime.get());
-                key.max_age = key.max_age.max(self.terms.max_age);
+                key.max_age = key.max_age.max(self.terms.max_age).max(told);
             }
         }
     }
