@@ -13,7 +13,7 @@ use crate::progress::output_of;
 use crate::workspace::Workspace;
 
 /// Which of our crates may use which, outside of tests. ARCHITECTURE.md has the same table as a picture.
-const EDGES: [(&str, &[&str]); 12] = [
+const EDGES: [(&str, &[&str]); 13] = [
     ("api-tests", &[]),
     ("e2e-tests", &[]),
     (
