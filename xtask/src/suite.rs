@@ -34,6 +34,9 @@ pub(crate) struct TestOptions {
     /// Leave the end-to-end tests' cluster up; the next run uses it
     #[arg(long)]
     keep: bool,
+    /// How many key rotations the test against the API server makes under load
+    #[arg(long, value_name = "N", default_value_t = 8)]
+    rotations: u32,
     /// Run only tests whose name contains this
     #[arg(value_name = "FILTER")]
     filter: Option<String>,
@@ -143,6 +146,7 @@ fn run_api(workspace: &Workspace, options: &TestOptions, counts: &mut Counts) ->
         .current_dir(&workspace.root)
         .args(["test", "--locked", "--package", "api-tests"])
         .args(&options.filter)
+        .env("KUBE_STS_ROTATIONS", options.rotations.to_string())
         .env(
             "KUBEBUILDER_ASSETS",
             tools::control_plane_folder(workspace)?,

@@ -63,7 +63,14 @@ impl Rotation {
     pub(super) fn read(section: &mut Section<'_>) -> Option<Self> {
         let default = Self::default();
         let has_every = section.has("rotateEvery");
-        let every = section.optional("rotateEvery", |text| parse_between(text, HOUR, TEN_YEARS));
+        let every = section.optional("rotateEvery", |text| parse_between(text, SECOND, TEN_YEARS));
+        if every.is_some_and(|every| every < DAY) {
+            let place = section.place_of("rotateEvery");
+            section.warning(
+                place,
+                "is less than a day: relying parties may get to see more keys than they take",
+            );
+        }
         let clock_skew = section.or(
             "clockSkew",
             |text| parse_between(text, SECOND, HOUR),

@@ -16,6 +16,7 @@ mod json;
 mod jwks;
 mod mutation;
 mod ring;
+mod ring_model;
 mod signature;
 mod structure;
 mod subject;

@@ -206,10 +206,6 @@ impl Drop for ControlPlane {
 }
 
 /// The folder that holds etcd and kube-apiserver.
-#[expect(
-    clippy::disallowed_methods,
-    reason = "the environment is how `cargo xtask test` tells where they are"
-)]
 fn binaries() -> PathBuf {
     let Some(folder) = std::env::var_os("KUBEBUILDER_ASSETS").map(PathBuf::from) else {
         panic!(

@@ -1,7 +1,8 @@
 //! What the chart creates, in namespaces of a test's own: the same objects, the same rights.
 
 use std::net::SocketAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
+use std::sync::Mutex;
 use std::sync::atomic::{AtomicU32, Ordering};
 
 use serde_json::{Value, json};
@@ -18,6 +19,8 @@ pub(crate) struct Install {
     directory: TempDir,
     /// Who may have a token: an endpoint's filter.
     filter: String,
+    /// What of the endpoint's configuration, and of the server's, is other than usual.
+    tuning: Mutex<Value>,
     count: AtomicU32,
 }
 
@@ -57,6 +60,7 @@ impl Install {
             apps: format!("apps-{number}"),
             directory: TempDir::new_in(&plane.directory).unwrap(),
             filter: format!("(namespace=apps-{number})"),
+            tuning: Mutex::new(json!({})),
             count: AtomicU32::new(0),
         };
         this.create_namespace(&this.namespace, json!({})).await;
@@ -199,11 +203,24 @@ impl Install {
         format!("https://{}/aws", self.host())
     }
 
+    /// Sets keys of the endpoint's configuration for processes that are started from now on; `rateLimit` is the server's.
+    pub(crate) fn tune(&self, keys: &Value) {
+        let mut tuning = self.tuning.lock().unwrap();
+        for (name, value) in keys.as_object().unwrap() {
+            tuning[name] = value.clone();
+        }
+    }
+
+    /// A folder of the installation's own.
+    pub(crate) fn folder(&self) -> &Path {
+        self.directory.path()
+    }
+
     /// A configuration for one process: each has ports of its own.
     pub(crate) fn config_file(&self, listen: SocketAddr, admin: SocketAddr) -> PathBuf {
         let number = self.count.fetch_add(1, Ordering::Relaxed);
         let path = self.directory.path().join(format!("config-{number}.yaml"));
-        let config = json!({
+        let mut config = json!({
             "url": format!("https://{}", self.host()),
             "clusters": [{"name": "kubernetes", "jwks": {"apiServer": {}}}],
             "endpoints": [{
@@ -224,6 +241,14 @@ impl Install {
                     "resources": {"requests": {"cpu": "5m", "memory": "8Mi"}, "limits": {"cpu": "100m", "memory": "32Mi"}}},
             },
         });
+        for (name, value) in self.tuning.lock().unwrap().as_object().unwrap() {
+            let section = if name == "rateLimit" {
+                &mut config["server"]
+            } else {
+                &mut config["endpoints"][0]
+            };
+            section[name] = value.clone();
+        }
         // YAML takes JSON.
         std::fs::write(&path, config.to_string()).unwrap();
         path

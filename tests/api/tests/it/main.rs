@@ -8,7 +8,8 @@
     clippy::unwrap_used,
     clippy::indexing_slicing,
     clippy::panic,
-    reason = "a test's helpers may fail the test; clippy.toml allows it in the tests alone"
+    clippy::disallowed_methods,
+    reason = "a test's helpers may fail the test, read the environment, and start tasks that end with the test's runtime"
 )]
 
 mod control_plane;
@@ -18,7 +19,10 @@ mod keys;
 mod liveness;
 mod outage;
 mod process;
+mod public_issuer;
 mod replicas;
+mod ring;
+mod rotation;
 mod wait;
 mod webhook;
 mod webhook_admits;
