@@ -3,14 +3,16 @@
 use svc_runtime::tls::CaBundle;
 use thiserror::Error;
 
-use crate::decide::{Decision, Plan, SkipReason, decide};
+use crate::decide::{Decision, Entry, SkipReason, decide};
+use crate::near_miss::near_misses;
 use crate::patch::render_patch;
+use crate::plan::Plan;
 use crate::pod::PodView;
 use crate::refusal::Refusal;
 use crate::respond::{Answer, AuditFacts, render_response};
-use crate::review::{PodName, PodReview, ReviewError, parse_review};
+use crate::review::{PodName, PodReview};
 use crate::settings::{EndpointSettings, Settings};
-use crate::warnings::warnings;
+use crate::warnings::{bounded, warnings};
 
 /// An answer, and what logs and metrics say of it.
 #[derive(Debug)]
@@ -42,27 +44,32 @@ pub enum AdmitError {
     /// The answer cannot be written.
     #[error("the response cannot be written")]
     Respond(#[source] serde_json::Error),
-    /// The question cannot be read.
-    #[error(transparent)]
-    Review(#[from] ReviewError),
 }
 
-/// Answers a review that the API server asks for `endpoint`.
+/// Answers a review that the API server asks by `entry`.
 ///
 /// # Errors
-/// [`AdmitError::Review`] for a body that is no question about a pod.
+/// [`AdmitError::Respond`] if JSON cannot be written, which its types exclude.
 pub fn admit(
     settings: &Settings,
     server_ca: Option<&CaBundle>,
-    endpoint: &str,
-    body: &[u8],
+    entry: Entry<'_>,
+    review: PodReview<'_>,
 ) -> Result<Admission, AdmitError> {
-    let PodReview { uid, facts, pod } = parse_review(body)?;
-    let decision = decide(settings, server_ca, endpoint, &facts, &pod);
+    let PodReview { uid, facts, pod } = review;
+    let decision = decide(settings, server_ca, entry, &facts, &pod);
+    let hints = || near_misses(settings, entry, &pod);
     let (answer, outcome) = match &decision {
         Decision::Deny { refusal, endpoints } => refused(refusal, endpoints),
-        Decision::Inject(plan) => injected(settings, plan, &pod),
-        Decision::Skip(reason) => (untouched(), skipped(*reason, Vec::new())),
+        Decision::Inject(plan) => injected(settings, plan, &pod, hints()),
+        Decision::Skip(reason) => {
+            let hints = if reason.is_of_the_pod() {
+                hints()
+            } else {
+                Vec::new()
+            };
+            (untouched(hints), skipped(*reason, Vec::new()))
+        }
     };
     let body =
         render_response(&uid, &answer, audit(&outcome).as_ref()).map_err(AdmitError::Respond)?;
@@ -89,7 +96,12 @@ fn refused<'a>(refusal: &'a Refusal, endpoints: &[&EndpointSettings]) -> (Answer
     )
 }
 
-fn injected(settings: &Settings, plan: &Plan<'_>, pod: &PodView<'_>) -> (Answer<'static>, Outcome) {
+fn injected(
+    settings: &Settings,
+    plan: &Plan<'_>,
+    pod: &PodView<'_>,
+    hints: Vec<String>,
+) -> (Answer<'static>, Outcome) {
     let patch = render_patch(settings, plan, pod);
     let endpoints = plan
         .endpoints()
@@ -100,23 +112,26 @@ fn injected(settings: &Settings, plan: &Plan<'_>, pod: &PodView<'_>) -> (Answer<
     } else {
         Outcome {
             decision: "inject",
-            reason: "label",
+            reason: plan
+                .identity
+                .as_ref()
+                .map_or("label", |identity| identity.origin.code()),
             endpoints,
         }
     };
     (
         Answer::Allow {
             patch,
-            warnings: warnings(plan, pod),
+            warnings: warnings(settings, plan, pod, hints),
         },
         outcome,
     )
 }
 
-fn untouched() -> Answer<'static> {
+fn untouched(hints: Vec<String>) -> Answer<'static> {
     Answer::Allow {
         patch: json_patch::Patch(Vec::new()),
-        warnings: Vec::new(),
+        warnings: bounded(hints),
     }
 }
 

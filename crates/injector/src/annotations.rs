@@ -52,6 +52,14 @@ impl AnnotationValue {
         }
     }
 
+    /// A `RoleSessionName`: 2 to 64 of `[A-Za-z0-9_+=,.@-]`
+    /// (<https://docs.aws.amazon.com/STS/latest/APIReference/API_AssumeRoleWithWebIdentity.html>).
+    pub(crate) fn session_name(text: &str) -> Option<Self> {
+        let of_session = |byte: u8| byte != b'/' && is_role_byte(byte);
+        let valid = (2..=64).contains(&text.len()) && text.bytes().all(of_session);
+        valid.then(|| Self(text.to_owned()))
+    }
+
     /// The value as it was written.
     pub fn as_str(&self) -> &str {
         &self.0

@@ -3,23 +3,23 @@
 
 use std::collections::BTreeMap;
 
-use serde_json::value::RawValue;
+use serde_json::Value;
 
-use crate::annotations::AnnotationValue;
-use crate::decide::SidecarUser;
-use crate::pod::{ContainerView, EmptyDirView, MountView, SourceView, SpecView, Text, VolumeView};
+use crate::identity::{Identity, TokenVolume};
+use crate::plan::{Grant, Plan, SidecarPlan, TokensVolume};
+use crate::pod::{
+    ContainerView, EmptyDirView, MountView, PodView, SourceView, SpecView, Text, VolumeView,
+};
 use crate::refusal::Refusal;
 use crate::review::{PodName, Shown};
-use crate::settings::{EndpointSettings, Settings};
+use crate::settings::{EndpointSettings, IdentityToken, Settings};
 use crate::sidecar::{
-    ENDPOINTS_ENV, SIDECAR_NAME, SUBJECT_VOLUME, TOKENS_PATH, TOKENS_VOLUME, difference,
-    endpoints_value,
+    ENDPOINTS_ENV, FIRST_TOKEN_NAME, List, PROJECTED_PATH, PROJECTED_VOLUME, SIDECAR_NAME,
+    SUBJECT_VOLUME, TOKENS_PATH, TOKENS_VOLUME, difference, endpoints_value, roles,
 };
 
-type Grants<'a> = [(&'a EndpointSettings, AnnotationValue)];
-
 /// Refuses endpoints of one pod that set the same variable.
-pub(crate) fn environment(grants: &Grants<'_>, name: &PodName) -> Result<(), Refusal> {
+pub(crate) fn environment(grants: &[Grant<'_>], name: &PodName) -> Result<(), Refusal> {
     let mut owners: BTreeMap<&str, &str> = BTreeMap::new();
     for (
         EndpointSettings {
@@ -48,90 +48,119 @@ pub(crate) fn environment(grants: &Grants<'_>, name: &PodName) -> Result<(), Ref
 /// Refuses a pod in which something else has our names or stands at our paths.
 pub(crate) fn pod(
     settings: &Settings,
-    grants: &Grants<'_>,
-    user: SidecarUser,
+    plan: &Plan<'_>,
     name: &PodName,
-    spec: &SpecView<'_>,
+    pod: &PodView<'_>,
 ) -> Result<(), Refusal> {
-    sidecar(settings, grants, user, name, spec)?;
-    for volume in spec.volumes.iter().flatten() {
-        own_volume(grants, name, volume)?;
-    }
+    let spec = &pod.spec;
+    sidecar(settings, plan.sidecar.as_ref(), name, pod)?;
+    volumes(plan, name, spec)?;
     for container in others(spec) {
-        own_volumes_mounts(name, container)?;
-        mounts(name, container)?;
+        if plan.sidecar.is_some() {
+            own_volumes_mounts(name, container)?;
+            mounts(name, container, TOKENS_VOLUME, TOKENS_PATH)?;
+        }
+        if plan.projected().next().is_some() {
+            mounts(name, container, PROJECTED_VOLUME, PROJECTED_PATH)?;
+        }
+        if let Some(identity) = &plan.identity {
+            identity_mount(identity, name, container)?;
+        }
     }
     Ok(())
 }
 
-/// Whether this is our sidecar, by name; the names of a pod's containers are unique.
+/// The endpoint that a sidecar of ours serves besides these: pods of annotated ServiceAccounts get it by another entry of the webhook
+/// configuration, which is called first.
+pub(crate) fn served_besides<'a>(
+    settings: &'a Settings,
+    endpoints: &[&'a EndpointSettings],
+    spec: &SpecView<'_>,
+) -> Option<&'a EndpointSettings> {
+    let IdentityToken::Sidecar(more) = &settings.identity.as_ref()?.token else {
+        return None;
+    };
+    let served = ours(spec).find_map(|(_, _, container)| served(container))?;
+    let both = endpoints.iter().copied().chain([more]);
+    let is_besides = !endpoints.contains(&more) && served == endpoints_value(both);
+    is_besides.then_some(more)
+}
+
+/// Whether this is a container of ours, by name; the names of a pod's containers are unique.
 pub(crate) fn is_sidecar(container: &ContainerView<'_>) -> bool {
-    container.name.as_str() == SIDECAR_NAME
+    [SIDECAR_NAME, FIRST_TOKEN_NAME].contains(&container.name.as_str())
 }
 
 /// Whether this mount is the one we add: a writable one would let a container replace its own token, and
 /// the others'.
-pub(crate) fn is_own_mount(mount: &MountView<'_>) -> bool {
+pub(crate) fn is_own_mount(mount: &MountView<'_>, volume: &str, path: &str) -> bool {
     let whole = |part: Option<&Text<'_>>| part.is_none_or(|text| text.as_str().is_empty());
-    mount.name.as_str() == TOKENS_VOLUME
-        && mount.mount_path.as_str() == TOKENS_PATH
+    mount.name.as_str() == volume
+        && mount.mount_path.as_str() == path
         && mount.read_only == Some(true)
         && whole(mount.sub_path.as_ref())
         && whole(mount.sub_path_expr.as_ref())
 }
 
-/// All containers but our sidecar.
+type Placed<'s, 'a> = (List, usize, &'s ContainerView<'a>);
+
+fn all<'s, 'a>(spec: &'s SpecView<'a>) -> impl Iterator<Item = Placed<'s, 'a>> {
+    let lists = [
+        (List::InitContainers, &spec.init_containers),
+        (List::Containers, &spec.containers),
+    ];
+    lists.into_iter().flat_map(|(list, containers)| {
+        let containers = containers.iter().flatten().enumerate();
+        containers.map(move |(index, container)| (list, index, container))
+    })
+}
+
+fn ours<'s, 'a>(spec: &'s SpecView<'a>) -> impl Iterator<Item = Placed<'s, 'a>> {
+    all(spec).filter(|(_, _, container)| is_sidecar(container))
+}
+
+/// All containers but ours.
 fn others<'s, 'a>(spec: &'s SpecView<'a>) -> impl Iterator<Item = &'s ContainerView<'a>> {
-    let init = spec
-        .init_containers
-        .iter()
-        .flatten()
-        .filter(|container| !is_sidecar(container));
-    init.chain(spec.containers.iter().flatten())
+    let all = all(spec).map(|(_, _, container)| container);
+    all.filter(|container| !is_sidecar(container))
+}
+
+fn served<'c>(container: &'c ContainerView<'_>) -> Option<&'c str> {
+    let entry = container.variable(ENDPOINTS_ENV)?;
+    entry.value.as_ref().map(Text::as_str)
 }
 
 fn sidecar(
     settings: &Settings,
-    grants: &Grants<'_>,
-    user: SidecarUser,
+    plan: Option<&SidecarPlan<'_>>,
     name: &PodName,
-    spec: &SpecView<'_>,
+    pod: &PodView<'_>,
 ) -> Result<(), Refusal> {
-    let taken = || Refusal::ContainerNameTaken {
-        pod: name.clone(),
-        container: SIDECAR_NAME,
-    };
-    if spec.containers.iter().flatten().any(is_sidecar) {
-        return Err(taken());
-    }
-    for container in spec
-        .init_containers
-        .iter()
-        .flatten()
-        .filter(|one| is_sidecar(one))
-    {
+    let Some(plan) = plan else { return Ok(()) };
+    for (list, index, container) in ours(&pod.spec) {
+        let own_name = container.name.as_str();
+        let mut wanted = roles(settings.sidecar.form).iter();
+        let wanted =
+            wanted.find(|(place, role)| *place == list && role.container_name() == own_name);
         let image = container.image.as_ref().map(Text::as_str);
-        if image != Some(settings.sidecar.image.as_str()) {
-            return Err(taken());
-        }
-        let served = container
-            .variable(ENDPOINTS_ENV)
-            .and_then(|entry| entry.value.as_ref());
-        let wanted = endpoints_value(grants.iter().map(|(endpoint, _)| *endpoint));
-        if served.map(Text::as_str) != Some(wanted.as_str()) {
-            let pod = name.clone();
+        let (Some((_, role)), true) = (wanted, image == Some(settings.sidecar.image.as_str()))
+        else {
+            return Err(Refusal::ContainerNameTaken {
+                pod: name.clone(),
+                container: known(own_name),
+            });
+        };
+        if served(container) != Some(&endpoints_value(plan.endpoints.iter().copied())) {
             return Err(Refusal::SidecarOutdated {
-                pod,
-                container: SIDECAR_NAME,
+                pod: name.clone(),
+                container: role.container_name(),
             });
         }
-        let json = container.json.map_or("null", RawValue::get);
-        // Unreadable is only what is nested too deep, and nothing of ours is.
-        let found = serde_json::from_str(json).unwrap_or_default();
-        if let Some(part) = difference(&settings.sidecar, &wanted, user, &found) {
+        let found = whole(pod.json, list, index);
+        if let Some(part) = difference(&settings.sidecar, plan, *role, &found) {
             return Err(Refusal::SidecarChanged {
                 pod: name.clone(),
-                container: SIDECAR_NAME,
+                container: role.container_name(),
                 part: Shown(&part).to_string(),
             });
         }
@@ -139,20 +168,63 @@ fn sidecar(
     Ok(())
 }
 
-fn own_volume(grants: &Grants<'_>, name: &PodName, volume: &VolumeView<'_>) -> Result<(), Refusal> {
-    let (known, is_ours) = match volume.name.as_str() {
-        TOKENS_VOLUME => (TOKENS_VOLUME, is_in_memory(volume.empty_dir.as_ref())),
-        SUBJECT_VOLUME => (SUBJECT_VOLUME, has_subject_tokens(grants, volume)),
-        _ => return Ok(()),
-    };
-    if is_ours {
-        Ok(())
+fn known(name: &str) -> &'static str {
+    if name == FIRST_TOKEN_NAME {
+        FIRST_TOKEN_NAME
     } else {
-        Err(Refusal::VolumeNameTaken {
-            pod: name.clone(),
-            volume: known,
-        })
+        SIDECAR_NAME
     }
+}
+
+/// The whole of one container. Unreadable is only what is nested too deep, and nothing of ours is.
+fn whole(json: &str, list: List, index: usize) -> Value {
+    let pod: Value = serde_json::from_str(json).unwrap_or_default();
+    let container = pod.get("spec").and_then(|spec| spec.get(list.name()));
+    let container = container.and_then(|list| list.get(index));
+    container.cloned().unwrap_or_default()
+}
+
+fn volumes(plan: &Plan<'_>, name: &PodName, spec: &SpecView<'_>) -> Result<(), Refusal> {
+    let brings = plan.sidecar.as_ref().map(|sidecar| sidecar.volume);
+    let has_tokens = spec
+        .volumes
+        .iter()
+        .flatten()
+        .any(|one| one.name.as_str() == TOKENS_VOLUME);
+    if brings == Some(TokensVolume::Brought) && !has_tokens {
+        return Err(Refusal::VolumeMissing {
+            pod: name.clone(),
+            volume: TOKENS_VOLUME,
+        });
+    }
+    let projected: Vec<_> = plan.projected().collect();
+    for volume in spec.volumes.iter().flatten() {
+        let own_name = volume.name.as_str();
+        let taken = match (own_name, &plan.sidecar) {
+            (TOKENS_VOLUME, Some(sidecar)) if sidecar.volume == TokensVolume::Added => {
+                (!is_in_memory(volume.empty_dir.as_ref())).then_some(TOKENS_VOLUME)
+            }
+            (SUBJECT_VOLUME, Some(sidecar)) => {
+                let is_ours = has_tokens_of(&sidecar.endpoints, volume, |one| one.name.clone());
+                (!is_ours).then_some(SUBJECT_VOLUME)
+            }
+            (PROJECTED_VOLUME, _) if !projected.is_empty() => {
+                let is_ours =
+                    has_tokens_of(&projected, volume, |one| format!("{}/token", one.name));
+                (!is_ours).then_some(PROJECTED_VOLUME)
+            }
+            _ => None,
+        };
+        if let Some(volume) = taken {
+            return Err(Refusal::VolumeNameTaken {
+                pod: name.clone(),
+                volume,
+            });
+        }
+        let identity = plan.identity.as_ref().map(|identity| &identity.volume);
+        identity.map_or(Ok(()), |wanted| identity_volume(wanted, name, volume))?;
+    }
+    Ok(())
 }
 
 /// Between two calls the API server fills in defaults, so only what we set is compared.
@@ -161,24 +233,79 @@ fn is_in_memory(volume: Option<&EmptyDirView<'_>>) -> bool {
     medium.is_some_and(|medium| medium.as_str() == "Memory")
 }
 
-fn has_subject_tokens(grants: &Grants<'_>, volume: &VolumeView<'_>) -> bool {
-    let sources = volume
-        .projected
-        .as_ref()
-        .and_then(|projected| projected.sources.as_deref());
-    let sources = sources.unwrap_or_default();
-    sources.len() == grants.len()
-        && grants.iter().all(|(endpoint, _)| {
-            sources
-                .iter()
-                .any(|source| is_subject_token(endpoint, source))
-        })
+fn sources<'v, 'a>(volume: &'v VolumeView<'a>) -> &'v [SourceView<'a>] {
+    let projected = volume.projected.as_ref();
+    let sources = projected.and_then(|projected| projected.sources.as_deref());
+    sources.unwrap_or_default()
 }
 
-fn is_subject_token(endpoint: &EndpointSettings, source: &SourceView<'_>) -> bool {
-    source.service_account_token.as_ref().is_some_and(|token| {
-        token.path.as_str() == endpoint.name
-            && token.audience.as_ref().map(Text::as_str) == Some(endpoint.audience.as_str())
+/// Whether the volume has exactly these endpoints' tokens, each in its file.
+fn has_tokens_of(
+    endpoints: &[&EndpointSettings],
+    volume: &VolumeView<'_>,
+    file: impl Fn(&EndpointSettings) -> String,
+) -> bool {
+    let sources = sources(volume);
+    let has = |endpoint: &&EndpointSettings| {
+        let path = file(endpoint);
+        sources.iter().any(|source| {
+            source.service_account_token.as_ref().is_some_and(|token| {
+                token.path.as_str() == path
+                    && token.audience.as_ref().map(Text::as_str) == Some(&endpoint.audience)
+            })
+        })
+    };
+    sources.len() == endpoints.len() && endpoints.iter().all(has)
+}
+
+/// A volume of this name without a token in it would leave the container without its credentials, and the SDK with its node's. One with
+/// a token, of whatever audience and life, is what the pod's author wants.
+fn identity_volume(
+    wanted: &TokenVolume,
+    name: &PodName,
+    volume: &VolumeView<'_>,
+) -> Result<(), Refusal> {
+    let Some(projected) = &wanted.projected else {
+        return Ok(());
+    };
+    let has_token = sources(volume).iter().any(|source| {
+        let token = source.service_account_token.as_ref();
+        token.is_some_and(|token| token.path.as_str() == projected.path)
+    });
+    if volume.name.as_str() != wanted.name || has_token {
+        return Ok(());
+    }
+    Err(Refusal::TokenVolumeTaken {
+        pod: name.clone(),
+        volume: wanted.name.clone(),
+    })
+}
+
+/// Two mounts at one path are no valid pod.
+fn identity_mount(
+    identity: &Identity<'_>,
+    name: &PodName,
+    container: &ContainerView<'_>,
+) -> Result<(), Refusal> {
+    let TokenVolume {
+        name: volume,
+        mount_path,
+        projected,
+    } = &identity.volume;
+    let mounts = container.volume_mounts.iter().flatten();
+    let mut at_path =
+        mounts.filter(|one| segments(one.mount_path.as_str()) == segments(mount_path));
+    let is_foreign = at_path.any(|one| one.name.as_str() != volume);
+    if projected.is_none()
+        || !is_foreign
+        || crate::identity::additions(identity, container).is_none()
+    {
+        return Ok(());
+    }
+    Err(Refusal::TokenMountTaken {
+        pod: name.clone(),
+        container: Shown(container.name.as_str()).to_string(),
+        path: mount_path.clone(),
     })
 }
 
@@ -186,7 +313,7 @@ fn is_subject_token(endpoint: &EndpointSettings, source: &SourceView<'_>) -> boo
 /// whoever has them can exchange them anywhere.
 fn own_volumes_mounts(name: &PodName, container: &ContainerView<'_>) -> Result<(), Refusal> {
     let mounts = container.volume_mounts.iter().flatten();
-    let mut foreign = mounts.filter(|mount| !is_own_mount(mount));
+    let mut foreign = mounts.filter(|mount| !is_own_mount(mount, TOKENS_VOLUME, TOKENS_PATH));
     let volume = foreign.find_map(|mount| {
         let volumes = [SUBJECT_VOLUME, TOKENS_VOLUME];
         volumes.into_iter().find(|one| *one == mount.name.as_str())
@@ -199,19 +326,23 @@ fn own_volumes_mounts(name: &PodName, container: &ContainerView<'_>) -> Result<(
     })
 }
 
-fn mounts(name: &PodName, container: &ContainerView<'_>) -> Result<(), Refusal> {
-    let foreign = container
-        .volume_mounts
-        .iter()
-        .flatten()
-        .any(|mount| !is_own_mount(mount) && overlap(mount.mount_path.as_str(), TOKENS_PATH));
+fn mounts(
+    name: &PodName,
+    container: &ContainerView<'_>,
+    volume: &str,
+    path: &'static str,
+) -> Result<(), Refusal> {
+    let mut mounts = container.volume_mounts.iter().flatten();
+    let foreign = mounts.any(|mount| {
+        !is_own_mount(mount, volume, path) && overlap(mount.mount_path.as_str(), path)
+    });
     if !foreign {
         return Ok(());
     }
     Err(Refusal::MountTaken {
         pod: name.clone(),
         container: Shown(container.name.as_str()).to_string(),
-        path: TOKENS_PATH,
+        path,
     })
 }
 

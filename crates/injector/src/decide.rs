@@ -2,12 +2,21 @@
 
 use svc_runtime::tls::CaBundle;
 
-use crate::annotations::{AnnotationProblem, AnnotationValue};
-use crate::collide;
-use crate::pod::{Pairs, PodView, SpecView};
+use crate::identity::{IdentityFacts, Lookup, SKIP_LABEL, resolve};
+use crate::plan::{Asked, Plan, labelled, plan_of_account, plan_of_labels};
+use crate::pod::PodView;
 use crate::refusal::Refusal;
-use crate::review::{Operation, PodName, RequestFacts, Shown, Target};
+use crate::review::{Operation, RequestFacts, Shown, Target};
 use crate::settings::{EndpointSettings, Settings};
+
+/// What the API server asks for: which entry of the webhook configuration calls us.
+#[derive(Debug, Clone, Copy)]
+pub enum Entry<'a> {
+    /// The entry of an endpoint, for pods with its label.
+    Endpoint(&'a str),
+    /// The entry for pods of annotated ServiceAccounts, with what is known of the pod's.
+    ServiceAccount(&'a IdentityFacts),
+}
 
 /// What happens to a pod.
 #[derive(Debug, PartialEq, Eq)]
@@ -16,11 +25,11 @@ pub enum Decision<'a> {
     Deny {
         /// Why.
         refusal: Refusal,
-        /// The endpoints its labels name.
+        /// The endpoints concerned.
         endpoints: Vec<&'a EndpointSettings>,
     },
     /// It gets tokens.
-    Inject(Plan<'a>),
+    Inject(Box<Plan<'a>>),
     /// It is left alone.
     Skip(SkipReason),
 }
@@ -28,13 +37,21 @@ pub enum Decision<'a> {
 /// Why a pod is left alone.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum SkipReason {
+    /// Its ServiceAccount could not be looked up, and the operator wants it to start then.
+    AccountUnanswered,
     /// Nothing is missing: we have seen this pod before.
     AlreadyInjected,
+    /// It is in a namespace of the cluster's own, or in ours.
+    ExcludedNamespace,
+    /// A label gives it the same variables already.
+    Labelled,
     /// A static pod's image in the API; only its kubelet can change it.
     MirrorPod,
+    /// Neither its ServiceAccount nor the ConfigMap has a role for it.
+    NoRole,
     /// Only the creation of a pod can be changed.
     NotCreate,
-    /// Each of our labels says `false`.
+    /// Its labels say so.
     OptedOut,
     /// The request is about a part of a pod.
     Subresource,
@@ -43,11 +60,28 @@ pub enum SkipReason {
 }
 
 impl SkipReason {
+    /// Whether its author may have meant something else: then there is something to tell.
+    pub(crate) fn is_of_the_pod(self) -> bool {
+        match self {
+            Self::AccountUnanswered | Self::Labelled | Self::NoRole | Self::Unlabelled => true,
+            Self::AlreadyInjected
+            | Self::ExcludedNamespace
+            | Self::MirrorPod
+            | Self::NotCreate
+            | Self::OptedOut
+            | Self::Subresource => false,
+        }
+    }
+
     /// Stable name for metrics, logs and audit annotations.
     pub fn code(self) -> &'static str {
         match self {
+            Self::AccountUnanswered => "account_unanswered",
             Self::AlreadyInjected => "already_injected",
+            Self::ExcludedNamespace => "excluded_namespace",
+            Self::Labelled => "labelled",
             Self::MirrorPod => "mirror_pod",
+            Self::NoRole => "no_role",
             Self::NotCreate => "not_create",
             Self::OptedOut => "opted_out",
             Self::Subresource => "subresource",
@@ -56,51 +90,37 @@ impl SkipReason {
     }
 }
 
-/// What a pod gets.
-#[derive(Debug, PartialEq, Eq)]
-pub struct Plan<'a> {
-    /// For each endpoint its annotation's value, in the configuration's order; never empty.
-    pub grants: Vec<(&'a EndpointSettings, AnnotationValue)>,
-    /// The CA the sidecar trusts the STS by.
-    pub server_ca: &'a CaBundle,
-    /// The user the sidecar runs as.
-    pub sidecar_user: SidecarUser,
-}
-
-impl<'a> Plan<'a> {
-    /// The endpoints.
-    pub fn endpoints(&self) -> impl Iterator<Item = &'a EndpointSettings> {
-        self.grants.iter().map(|(endpoint, _)| *endpoint)
-    }
-}
-
-/// The user the sidecar runs as.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum SidecarUser {
-    /// The image's, or the one the pod or the platform (OpenShift) sets.
-    Inherited,
-    /// The image's, said explicitly: the pod runs as root, which `runAsNonRoot` refuses.
-    InsteadOfRoot,
-}
-
-/// Decides on a pod, whose labels are all looked at, whichever `endpoint` the API server asks for.
-///
-/// An endpoint that we do not know is one of a newer configuration than ours: during an upgrade its
-/// entry of the webhook configuration is there at once, while we still run. Taking the pod for unlabelled
-/// would let it start without its token.
+/// Decides on a pod, whose labels are all looked at, whichever entry the API server calls.
 pub fn decide<'a>(
     settings: &'a Settings,
     server_ca: Option<&'a CaBundle>,
-    endpoint: &str,
+    entry: Entry<'_>,
     request: &RequestFacts,
     pod: &PodView<'_>,
 ) -> Decision<'a> {
-    if let Some(reason) = out_of_scope(request, pod) {
+    if let Some(reason) = out_of_scope(settings, request, pod) {
         return Decision::Skip(reason);
     }
-    if !settings.endpoints.iter().any(|one| one.name == endpoint) {
+    let asked = Asked {
+        settings,
+        server_ca,
+        request,
+        pod,
+    };
+    match entry {
+        Entry::Endpoint(endpoint) => of_labels(&asked, endpoint),
+        Entry::ServiceAccount(facts) => of_account(&asked, facts),
+    }
+}
+
+/// An endpoint that we do not know is one of a newer configuration than ours: during an upgrade its
+/// entry of the webhook configuration is there at once, while we still run. Taking the pod for unlabelled
+/// would let it start without its token.
+fn of_labels<'a>(asked: &Asked<'a, '_>, endpoint: &str) -> Decision<'a> {
+    let endpoints = &asked.settings.endpoints;
+    if !endpoints.iter().any(|one| one.name == endpoint) {
         let refusal = Refusal::EndpointUnknown {
-            pod: request.pod.clone(),
+            pod: asked.request.pod.clone(),
             endpoint: Shown(endpoint).to_string(),
         };
         return Decision::Deny {
@@ -108,12 +128,12 @@ pub fn decide<'a>(
             endpoints: Vec::new(),
         };
     }
-    let labelled = labelled(settings, pod);
+    let labelled = labelled(asked.settings, asked.pod);
     if labelled.is_empty() {
         return Decision::Skip(SkipReason::Unlabelled);
     }
-    match plan(&labelled, server_ca, &request.pod, pod, settings) {
-        Ok(Some(plan)) => Decision::Inject(plan),
+    match plan_of_labels(asked, &labelled) {
+        Ok(Some(plan)) => Decision::Inject(Box::new(plan)),
         Ok(None) => Decision::Skip(SkipReason::OptedOut),
         Err(refusal) => Decision::Deny {
             refusal,
@@ -122,144 +142,61 @@ pub fn decide<'a>(
     }
 }
 
-fn out_of_scope(request: &RequestFacts, pod: &PodView<'_>) -> Option<SkipReason> {
+fn of_account<'a>(asked: &Asked<'a, '_>, facts: &IdentityFacts) -> Decision<'a> {
+    let Some(settings) = &asked.settings.identity else {
+        // An entry of a newer configuration than ours, or one that was left behind.
+        return Decision::Skip(SkipReason::NoRole);
+    };
+    if asked.pod.label(SKIP_LABEL).is_some() {
+        return Decision::Skip(SkipReason::OptedOut);
+    }
+    let identity = match resolve(settings, facts, asked.request, asked.pod) {
+        Ok(Some(identity)) => identity,
+        Ok(None) => return Decision::Skip(nobody(facts)),
+        Err(refusal) => {
+            return Decision::Deny {
+                refusal,
+                endpoints: Vec::new(),
+            };
+        }
+    };
+    let endpoint = identity.endpoint;
+    match plan_of_account(asked, identity) {
+        Ok(Some(plan)) => Decision::Inject(Box::new(plan)),
+        Ok(None) => Decision::Skip(SkipReason::Labelled),
+        Err(refusal) => Decision::Deny {
+            refusal,
+            endpoints: endpoint.into_iter().collect(),
+        },
+    }
+}
+
+fn nobody(facts: &IdentityFacts) -> SkipReason {
+    match facts.lookup {
+        Lookup::Unanswered => SkipReason::AccountUnanswered,
+        Lookup::Found(_) | Lookup::Missing | Lookup::Unasked => SkipReason::NoRole,
+    }
+}
+
+fn out_of_scope(
+    settings: &Settings,
+    request: &RequestFacts,
+    pod: &PodView<'_>,
+) -> Option<SkipReason> {
     match (request.target, request.operation) {
         (Target::Subresource, _) => Some(SkipReason::Subresource),
         (Target::Object, Operation::Connect | Operation::Delete | Operation::Update) => {
             Some(SkipReason::NotCreate)
         }
-        (Target::Object, Operation::Create) => {
-            value(pod.metadata.annotations.as_ref(), MIRROR_ANNOTATION)
-                .map(|_| SkipReason::MirrorPod)
+        (Target::Object, Operation::Create) if pod.annotation(MIRROR_ANNOTATION).is_some() => {
+            Some(SkipReason::MirrorPod)
         }
+        (Target::Object, Operation::Create) => settings
+            .excluded_namespaces
+            .contains(&request.namespace)
+            .then_some(SkipReason::ExcludedNamespace),
     }
 }
 
-fn labelled<'a, 'p>(
-    settings: &'a Settings,
-    pod: &'p PodView<'_>,
-) -> Vec<(&'a EndpointSettings, &'p str)> {
-    let labels = pod.metadata.labels.as_ref();
-    settings
-        .endpoints
-        .iter()
-        .filter_map(|endpoint| value(labels, &endpoint.key).map(|label| (endpoint, label)))
-        .collect()
-}
-
-fn plan<'a>(
-    labelled: &[(&'a EndpointSettings, &str)],
-    server_ca: Option<&'a CaBundle>,
-    name: &PodName,
-    pod: &PodView<'_>,
-    settings: &Settings,
-) -> Result<Option<Plan<'a>>, Refusal> {
-    let wanted = opted_in(labelled, name)?;
-    let grants = wanted
-        .into_iter()
-        .map(|endpoint| Ok((endpoint, annotation(endpoint, name, pod)?)))
-        .collect::<Result<Vec<_>, Refusal>>()?;
-    let Some((first, _)) = grants.first() else {
-        return Ok(None);
-    };
-    runs_where_we_can(&first.key, name, &pod.spec)?;
-    collide::environment(&grants, name)?;
-    let sidecar_user = sidecar_user(&pod.spec);
-    collide::pod(settings, &grants, sidecar_user, name, &pod.spec)?;
-    let server_ca = server_ca.ok_or_else(|| Refusal::ServerCaMissing { pod: name.clone() })?;
-    Ok(Some(Plan {
-        grants,
-        server_ca,
-        sidecar_user,
-    }))
-}
-
-/// The endpoints whose label says `true`; every label has to say something we know.
-fn opted_in<'a>(
-    labelled: &[(&'a EndpointSettings, &str)],
-    name: &PodName,
-) -> Result<Vec<&'a EndpointSettings>, Refusal> {
-    let mut wanted = Vec::new();
-    for (endpoint, label) in labelled {
-        match *label {
-            OPT_IN => wanted.push(*endpoint),
-            OPT_OUT => {}
-            _ => {
-                return Err(Refusal::LabelValue {
-                    pod: name.clone(),
-                    key: endpoint.key.clone(),
-                });
-            }
-        }
-    }
-    Ok(wanted)
-}
-
-fn annotation(
-    endpoint: &EndpointSettings,
-    name: &PodName,
-    pod: &PodView<'_>,
-) -> Result<AnnotationValue, Refusal> {
-    let EndpointSettings { key, shape, .. } = endpoint;
-    let text = value(pod.metadata.annotations.as_ref(), key).unwrap_or_default();
-    AnnotationValue::parse(text, *shape).map_err(|problem| match problem {
-        AnnotationProblem::Empty => Refusal::AnnotationMissing {
-            pod: name.clone(),
-            key: key.clone(),
-            shape: *shape,
-        },
-        AnnotationProblem::Shape | AnnotationProblem::TooLong { .. } => {
-            let key = key.clone();
-            Refusal::AnnotationInvalid {
-                pod: name.clone(),
-                key,
-                problem,
-                shape: *shape,
-            }
-        }
-    })
-}
-
-fn runs_where_we_can(key: &str, name: &PodName, spec: &SpecView<'_>) -> Result<(), Refusal> {
-    let by_name = spec
-        .os
-        .as_ref()
-        .is_some_and(|os| os.name.as_str() == WINDOWS);
-    let by_node = value(spec.node_selector.as_ref(), OS_NODE_LABEL) == Some(WINDOWS);
-    if by_name || by_node {
-        return Err(Refusal::Windows {
-            pod: name.clone(),
-            key: key.to_owned(),
-        });
-    }
-    if spec.host_network == Some(true) {
-        return Err(Refusal::HostNetwork {
-            pod: name.clone(),
-            key: key.to_owned(),
-        });
-    }
-    Ok(())
-}
-
-fn sidecar_user(spec: &SpecView<'_>) -> SidecarUser {
-    match spec
-        .security_context
-        .as_ref()
-        .and_then(|context| context.run_as_user)
-    {
-        Some(0) => SidecarUser::InsteadOfRoot,
-        Some(_) | None => SidecarUser::Inherited,
-    }
-}
-
-fn value<'p>(pairs: Option<&'p Pairs<'_>>, key: &str) -> Option<&'p str> {
-    pairs.and_then(|pairs| pairs.value(key))
-}
-
-const OPT_IN: &str = "true";
-const OPT_OUT: &str = "false";
 /// <https://kubernetes.io/docs/reference/labels-annotations-taints/#kubernetes-io-config-mirror>
 const MIRROR_ANNOTATION: &str = "kubernetes.io/config.mirror";
-/// <https://kubernetes.io/docs/reference/labels-annotations-taints/#kubernetes-io-os>
-const OS_NODE_LABEL: &str = "kubernetes.io/os";
-const WINDOWS: &str = "windows";

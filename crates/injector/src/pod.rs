@@ -7,7 +7,6 @@ use std::fmt;
 
 use serde::de::{Error as _, MapAccess, Visitor};
 use serde::{Deserialize, Deserializer};
-use serde_json::value::RawValue;
 
 /// A pod, partly read (<https://kubernetes.io/docs/reference/kubernetes-api/workload-resources/pod-v1/>).
 #[derive(Debug, Default, Deserialize)]
@@ -18,6 +17,9 @@ pub struct PodView<'a> {
     /// What the pod runs.
     #[serde(borrow, default)]
     pub spec: SpecView<'a>,
+    /// All of it, for the rare look at a container as a whole.
+    #[serde(skip)]
+    pub json: &'a str,
 }
 
 /// `metadata`, partly read.
@@ -45,9 +47,12 @@ pub struct SpecView<'a> {
     /// The containers.
     #[serde(borrow, default)]
     pub containers: Option<Vec<ContainerView<'a>>>,
-    /// Init containers, native sidecars among them, as ours is: each with its JSON.
-    #[serde(borrow, default, deserialize_with = "with_json")]
+    /// Init containers, native sidecars among them.
+    #[serde(borrow, default)]
     pub init_containers: Option<Vec<ContainerView<'a>>>,
+    /// The ServiceAccount; the API server fills it in before it asks us.
+    #[serde(borrow, default)]
+    pub service_account_name: Option<Text<'a>>,
     /// The volumes.
     #[serde(borrow, default)]
     pub volumes: Option<Vec<VolumeView<'a>>>,
@@ -104,26 +109,42 @@ pub struct ContainerView<'a> {
     /// Its mounts.
     #[serde(borrow, default)]
     pub volume_mounts: Option<Vec<MountView<'a>>>,
-    /// All of it, for an init container: what is ours has to be ours as a whole.
-    #[serde(skip)]
-    pub json: Option<&'a RawValue>,
 }
 
-fn with_json<'de: 'a, 'a, D: Deserializer<'de>>(
-    deserializer: D,
-) -> Result<Option<Vec<ContainerView<'a>>>, D::Error> {
-    let Some(elements) = Option::<Vec<&'de RawValue>>::deserialize(deserializer)? else {
-        return Ok(None);
-    };
-    let views = elements.into_iter().map(|element| {
-        let view = serde_json::from_str(element.get()).map_err(D::Error::custom)?;
-        Ok(ContainerView {
-            json: Some(element),
-            ..view
-        })
-    });
-    views.collect::<Result<Vec<_>, _>>().map(Some)
+impl PodView<'_> {
+    /// The value of an annotation.
+    pub fn annotation(&self, key: &str) -> Option<&str> {
+        value(self.metadata.annotations.as_ref(), key)
+    }
+
+    /// The value of a label.
+    pub fn label(&self, key: &str) -> Option<&str> {
+        value(self.metadata.labels.as_ref(), key)
+    }
 }
+
+impl SpecView<'_> {
+    /// Whether it is for Windows nodes, as far as the pod says so.
+    pub fn is_windows(&self) -> bool {
+        let by_name = self
+            .os
+            .as_ref()
+            .is_some_and(|os| os.name.as_str() == WINDOWS);
+        let selector = self.node_selector.as_ref();
+        by_name
+            || OS_LABELS
+                .iter()
+                .any(|label| value(selector, label) == Some(WINDOWS))
+    }
+}
+
+fn value<'p>(pairs: Option<&'p Pairs<'_>>, key: &str) -> Option<&'p str> {
+    pairs.and_then(|pairs| pairs.value(key))
+}
+
+const WINDOWS: &str = "windows";
+/// <https://kubernetes.io/docs/reference/labels-annotations-taints/#kubernetes-io-os>, and its name of old.
+const OS_LABELS: [&str; 2] = ["kubernetes.io/os", "beta.kubernetes.io/os"];
 
 impl ContainerView<'_> {
     /// The entry of the environment that counts: of two with one name, the last.
@@ -243,6 +264,11 @@ impl Pairs<'_> {
     /// The value of `key`.
     pub fn value(&self, key: &str) -> Option<&str> {
         self.0.get(key).map(Text::as_str)
+    }
+
+    /// All keys, in order.
+    pub fn keys(&self) -> impl Iterator<Item = &str> {
+        self.0.keys().map(Text::as_str)
     }
 }
 

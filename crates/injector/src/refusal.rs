@@ -8,6 +8,14 @@ use crate::settings::{AnnotationShape, expected};
 /// repeats a value.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum Refusal {
+    /// The ServiceAccount could not be looked up, and the operator wants pods to wait then.
+    #[error(
+        "pod {pod}: the API server did not say what its ServiceAccount is in time: try again in a few seconds"
+    )]
+    AccountUnanswered {
+        /// The pod.
+        pod: PodName,
+    },
     /// The annotation's value is not of the endpoint's shape.
     #[error(
         "pod {pod}: annotation {key} {problem}; expected {}: correct the annotation or remove the label {key}",
@@ -72,12 +80,12 @@ pub enum Refusal {
     },
     /// The pod shares the node's network, so it cannot be told from the node.
     #[error(
-        "pod {pod}: hostNetwork pods get no token, they cannot be told from their node: unset spec.hostNetwork or remove the label {key}"
+        "pod {pod}: hostNetwork pods get no token, they cannot be told from their node: unset spec.hostNetwork or remove the {key}"
     )]
     HostNetwork {
         /// The pod.
         pod: PodName,
-        /// The label.
+        /// What asks for the token: a label, or an annotation of its ServiceAccount.
         key: String,
     },
     /// The label's value is neither of the two we know.
@@ -102,6 +110,30 @@ pub enum Refusal {
         /// Our path.
         path: &'static str,
     },
+    /// The role of a ServiceAccount, or of a container, is none.
+    #[error("pod {pod}: {place} {problem}; expected {}: correct it there", expected(*shape))]
+    RoleInvalid {
+        /// The pod.
+        pod: PodName,
+        /// Where the role is written.
+        place: String,
+        /// What is wrong.
+        problem: AnnotationProblem,
+        /// What is expected.
+        shape: AnnotationShape,
+    },
+    /// The operator does not let this namespace have that role.
+    #[error(
+        "pod {pod}: namespace {namespace} may not have the role that {place} names: take another role, or have allowedRoles of kube-sts allow it"
+    )]
+    RoleNotAllowed {
+        /// The pod.
+        pod: PodName,
+        /// Where the role is written.
+        place: String,
+        /// The namespace, made printable.
+        namespace: String,
+    },
     /// The certificate of the STS's CA is not published yet.
     #[error(
         "pod {pod}: the STS has not published its CA certificate yet: try again in a few seconds"
@@ -109,6 +141,16 @@ pub enum Refusal {
     ServerCaMissing {
         /// The pod.
         pod: PodName,
+    },
+    /// A session's name is not one that AWS takes.
+    #[error(
+        "pod {pod}: annotation {key}, on it or on its ServiceAccount, is no session name; expected 2 to 64 letters, digits and _ + = , . @ -: correct the annotation"
+    )]
+    SessionName {
+        /// The pod.
+        pod: PodName,
+        /// The annotation.
+        key: String,
     },
     /// The pod has our sidecar, but not as we make it.
     #[error(
@@ -131,6 +173,38 @@ pub enum Refusal {
         pod: PodName,
         /// The sidecar's name.
         container: &'static str,
+    },
+    /// Something else is mounted where a container's token has to be.
+    #[error(
+        "pod {pod}: container {container} mounts another volume at {path}, where its token is mounted: move that mount"
+    )]
+    TokenMountTaken {
+        /// The pod.
+        pod: PodName,
+        /// The container, made printable.
+        container: String,
+        /// The path.
+        path: String,
+    },
+    /// A volume has the name of the token's, but has no token.
+    #[error(
+        "pod {pod}: volume name {volume} belongs to the volume of the pod's token, and this one has none: rename or remove the volume"
+    )]
+    TokenVolumeTaken {
+        /// The pod.
+        pod: PodName,
+        /// The name.
+        volume: String,
+    },
+    /// The pod wants to bring a volume, but does not.
+    #[error(
+        "pod {pod}: annotation tremolo.io/create-volume is \"false\", but the pod has no volume {volume}: add the volume or remove the annotation"
+    )]
+    VolumeMissing {
+        /// The pod.
+        pod: PodName,
+        /// The name.
+        volume: &'static str,
     },
     /// A container mounts a volume of ours, and not as we mount it.
     #[error(
@@ -156,13 +230,25 @@ pub enum Refusal {
     },
     /// The sidecar has no Windows image.
     #[error(
-        "pod {pod}: Windows pods get no token, the sidecar runs on Linux only: remove the label {key}"
+        "pod {pod}: Windows pods get no token, the sidecar runs on Linux only: remove the {key}"
     )]
     Windows {
         /// The pod.
         pod: PodName,
-        /// The label.
+        /// What asks for the token: a label, or an annotation of its ServiceAccount.
         key: String,
+    },
+    /// What the pod wishes of the sidecar is not what can be wished.
+    #[error(
+        "pod {pod}: annotation {key} has to be {expected}: correct the annotation or remove it"
+    )]
+    Wish {
+        /// The pod.
+        pod: PodName,
+        /// The annotation.
+        key: &'static str,
+        /// What it may be.
+        expected: &'static str,
     },
 }
 
@@ -170,6 +256,7 @@ impl Refusal {
     /// Stable name for metrics, logs and audit annotations.
     pub fn code(&self) -> &'static str {
         match self {
+            Self::AccountUnanswered { .. } => "account_unanswered",
             Self::AnnotationInvalid { .. } => "annotation_invalid",
             Self::AnnotationMissing { .. } => "annotation_missing",
             Self::ContainerNameTaken { .. } => "container_name_taken",
@@ -178,19 +265,28 @@ impl Refusal {
             Self::HostNetwork { .. } => "host_network",
             Self::LabelValue { .. } => "label_value",
             Self::MountTaken { .. } => "mount_taken",
+            Self::RoleInvalid { .. } => "role_invalid",
+            Self::RoleNotAllowed { .. } => "role_not_allowed",
             Self::ServerCaMissing { .. } => "server_ca_missing",
+            Self::SessionName { .. } => "session_name",
             Self::SidecarChanged { .. } => "sidecar_changed",
             Self::SidecarOutdated { .. } => "sidecar_outdated",
+            Self::TokenMountTaken { .. } => "token_mount_taken",
+            Self::TokenVolumeTaken { .. } => "token_volume_taken",
+            Self::VolumeMissing { .. } => "volume_missing",
             Self::VolumeMounted { .. } => "volume_mounted",
             Self::VolumeNameTaken { .. } => "volume_name_taken",
             Self::Windows { .. } => "windows",
+            Self::Wish { .. } => "sidecar_annotation",
         }
     }
 
     /// Whose turn it is: the pod's author's, or ours.
     pub fn fault(&self) -> Fault {
         match self {
-            Self::EndpointUnknown { .. } | Self::ServerCaMissing { .. } => Fault::Ours,
+            Self::AccountUnanswered { .. }
+            | Self::EndpointUnknown { .. }
+            | Self::ServerCaMissing { .. } => Fault::Ours,
             Self::AnnotationInvalid { .. }
             | Self::AnnotationMissing { .. }
             | Self::ContainerNameTaken { .. }
@@ -198,11 +294,18 @@ impl Refusal {
             | Self::HostNetwork { .. }
             | Self::LabelValue { .. }
             | Self::MountTaken { .. }
+            | Self::RoleInvalid { .. }
+            | Self::RoleNotAllowed { .. }
+            | Self::SessionName { .. }
             | Self::SidecarChanged { .. }
             | Self::SidecarOutdated { .. }
+            | Self::TokenMountTaken { .. }
+            | Self::TokenVolumeTaken { .. }
+            | Self::VolumeMissing { .. }
             | Self::VolumeMounted { .. }
             | Self::VolumeNameTaken { .. }
-            | Self::Windows { .. } => Fault::Pod,
+            | Self::Windows { .. }
+            | Self::Wish { .. } => Fault::Pod,
         }
     }
 }

@@ -6,6 +6,7 @@
 
 use std::borrow::Cow;
 use std::fmt;
+use std::hash::{DefaultHasher, Hash as _, Hasher as _};
 
 use serde::Deserialize;
 use serde_json::value::RawValue;
@@ -32,6 +33,10 @@ pub struct RequestFacts {
     pub target: Target,
     /// How messages and logs name the pod.
     pub pod: PodName,
+    /// `request.namespace`: a pod need not name its own.
+    pub namespace: String,
+    /// A number of this request's own, to spread by what would else happen all at once.
+    pub spread: u64,
 }
 
 /// `request.operation`.
@@ -182,6 +187,9 @@ fn parse_request(request: RawRequest<'_>) -> Result<PodReview<'_>, ReviewError> 
         operation,
         object,
     } = request;
+    let mut hasher = DefaultHasher::new();
+    uid.hash(&mut hasher);
+    let spread = hasher.finish();
     let target = match sub_resource {
         Some(part) if !part.as_str().is_empty() => Target::Subresource,
         Some(_) | None => Target::Object,
@@ -194,8 +202,9 @@ fn parse_request(request: RawRequest<'_>) -> Result<PodReview<'_>, ReviewError> 
         }
         (Target::Subresource, _) => PodView::default(),
     };
+    let namespace = namespace.as_ref().map_or("", Text::as_str);
     let pod_name = PodName::new(
-        namespace.as_ref().map_or("", Text::as_str),
+        namespace,
         pod.metadata
             .name
             .as_ref()
@@ -209,6 +218,8 @@ fn parse_request(request: RawRequest<'_>) -> Result<PodReview<'_>, ReviewError> 
             operation,
             target,
             pod: pod_name,
+            namespace: namespace.to_owned(),
+            spread,
         },
         pod,
     })
@@ -220,9 +231,14 @@ fn parse_pod<'a>(
 ) -> Result<PodView<'a>, ReviewError> {
     kind.pod()?;
     let object = object.ok_or(ReviewError::NoObject)?;
-    serde_json::from_str(object.get()).map_err(|error| ReviewError::PodMalformed {
-        line: error.line(),
-        column: error.column(),
+    let view: PodView<'_> =
+        serde_json::from_str(object.get()).map_err(|error| ReviewError::PodMalformed {
+            line: error.line(),
+            column: error.column(),
+        })?;
+    Ok(PodView {
+        json: object.get(),
+        ..view
     })
 }
 

@@ -13,12 +13,15 @@ use thiserror::Error;
 use tokio::net::TcpListener;
 use tokio::sync::watch;
 
+use crate::accounts::Accounts;
 use crate::ca_bundle;
 use crate::endpoint::{Webhook, router};
 use crate::intake::Intake;
+use crate::listed;
 use crate::metrics::Metrics;
 use crate::server_ca::{self, ServerCa};
-use crate::settings::Settings;
+use crate::settings::{Settings, SidecarForm};
+use crate::version::sidecar_form;
 
 /// Why the injector does not run.
 #[derive(Debug, Error)]
@@ -72,9 +75,10 @@ impl Runnable {
         if matches!(injector.tls, ServingTls::Ephemeral { .. }) {
             return Err(RunError::EphemeralCertificate);
         }
-        let settings = Settings::new(&url, &endpoints, &injector.sidecar);
+        let accounts = injector.service_accounts.as_ref();
+        let settings = Settings::new(&url, &endpoints, &injector.sidecar, accounts);
         let mut warnings: Vec<String> = warnings.iter().map(ToString::to_string).collect();
-        if settings.endpoints.is_empty() {
+        if settings.endpoints.is_empty() && settings.identity.is_none() {
             warnings.push("no endpoint has a part `injector`: no pod is changed".to_owned());
         }
         Ok(Self {
@@ -106,10 +110,11 @@ pub async fn run(
 ) -> Result<(), RunError> {
     svc_runtime::install_crypto_provider();
     let Runnable {
-        settings,
+        mut settings,
         injector,
         warnings,
     } = runnable;
+    settings.excluded_namespaces.push(namespace.clone());
     for warning in warnings {
         tracing::warn!("configuration: {warning}");
     }
@@ -121,13 +126,20 @@ pub async fn run(
         readiness,
         shutdown,
     };
+    if settings.sidecar.form == SidecarForm::Auto {
+        let form = sidecar_form(&start.client, &start.shutdown).await;
+        let Some(form) = form else { return Ok(()) };
+        settings.sidecar.form = form;
+    }
     let mut registry = Registry::default();
     let metrics = Metrics::register(&mut registry);
+    let accounts = start.follow_accounts(&injector).await?;
     let server_ca = start.follow_server_ca(&injector);
     let certificate = start.follow_certificate(&injector)?;
     let router = router(Webhook {
         settings,
         server_ca,
+        accounts,
         metrics,
         intake: Intake::default(),
     });
@@ -147,6 +159,34 @@ struct Start {
 }
 
 impl Start {
+    async fn follow_accounts(&self, injector: &InjectorConfig) -> Result<Accounts, RunError> {
+        let Some(config) = &injector.service_accounts else {
+            return Ok(Accounts::fixed([]));
+        };
+        let client = svc_runtime::kube_request_client(USER_AGENT).await?;
+        let accounts = Accounts::new(client, &config.annotation_prefix, config.lookup_timeout);
+        let condition = |name| self.readiness.condition(name);
+        let (watches, shutdown) = (self.client.clone(), self.shutdown.clone());
+        let following = accounts
+            .clone()
+            .follow(watches, condition("serviceAccounts"), shutdown);
+        self.tasks.spawn("serviceAccounts", following);
+        if let Some(name) = &config.config_map {
+            let api = Api::namespaced(self.client.clone(), &self.namespace);
+            let (into, shutdown) = (accounts.roles.clone(), self.shutdown.clone());
+            let following =
+                listed::follow(api, name.clone(), into, condition("configMap"), shutdown);
+            self.tasks.spawn("configMap", following);
+        }
+        if let Some(agent) = &config.container_credentials {
+            let (into, shutdown) = (accounts.agents.clone(), self.shutdown.clone());
+            let condition = condition("containerCredentials");
+            let following = listed::follow_file(agent.file.clone(), into, condition, shutdown);
+            self.tasks.spawn("containerCredentials", following);
+        }
+        Ok(accounts)
+    }
+
     fn follow_server_ca(&self, injector: &InjectorConfig) -> ServerCa {
         let server_ca = ServerCa::default();
         let following = server_ca::follow(

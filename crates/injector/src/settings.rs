@@ -3,9 +3,12 @@
 use std::time::Duration;
 
 use serde_json::Value;
-use sts_config::{Endpoint, Injection, ServiceUrl, SidecarConfig};
+use sts_config::{Endpoint, Injection, ServiceAccountConfig, ServiceUrl, SidecarConfig};
 
-pub use sts_config::AnnotationShape;
+pub use sts_config::{
+    AllowedRoles, AnnotationShape, ContainerCredentialsConfig as ContainerCredentials,
+    InjectionMode, LookupFailure, SessionName, SidecarForm,
+};
 
 /// Everything `decide` and `patch` read from the configuration.
 #[derive(Debug, Clone, PartialEq)]
@@ -14,17 +17,33 @@ pub struct Settings {
     pub endpoints: Vec<EndpointSettings>,
     /// The container we add.
     pub sidecar: SidecarSettings,
+    /// What pods of annotated ServiceAccounts get; `None`: nothing.
+    pub identity: Option<IdentitySettings>,
+    /// Namespaces whose pods are left alone: the cluster's own, and ours.
+    pub excluded_namespaces: Vec<String>,
 }
 
 impl Settings {
     /// From the configuration; endpoints that no pod can ask for are left out.
-    pub fn new(url: &ServiceUrl, endpoints: &[Endpoint], sidecar: &SidecarConfig) -> Self {
+    pub fn new(
+        url: &ServiceUrl,
+        endpoints: &[Endpoint],
+        sidecar: &SidecarConfig,
+        accounts: Option<&ServiceAccountConfig>,
+    ) -> Self {
+        let identity = accounts.map(|config| {
+            let wanted = config.endpoint.as_ref();
+            let endpoint = endpoints.iter().find(|one| Some(&one.name) == wanted);
+            IdentitySettings::new(url, endpoint, config)
+        });
         Self {
             endpoints: endpoints
                 .iter()
-                .filter_map(|endpoint| EndpointSettings::new(url, endpoint))
+                .filter_map(|endpoint| EndpointSettings::of_label(url, endpoint))
                 .collect(),
             sidecar: SidecarSettings::new(sidecar),
+            identity,
+            excluded_namespaces: CLUSTER_NAMESPACES.map(str::to_owned).into(),
         }
     }
 }
@@ -42,30 +61,126 @@ pub struct EndpointSettings {
     pub annotation_env: String,
     /// What the annotation's value has to look like.
     pub shape: AnnotationShape,
-    /// `aud` of the pod's own token that the sidecar exchanges.
+    /// Whose token a pod gets.
+    pub mode: InjectionMode,
+    /// `aud` of the pod's own token: the one the sidecar exchanges, or the one that is projected.
     pub audience: String,
-    /// Where the sidecar exchanges it.
+    /// `expirationSeconds` of a projected token.
+    pub projected_seconds: u64,
+    /// Where the sidecar exchanges the pod's own token.
     pub exchange_url: String,
 }
 
 impl EndpointSettings {
-    fn new(url: &ServiceUrl, endpoint: &Endpoint) -> Option<Self> {
+    fn of_label(url: &ServiceUrl, endpoint: &Endpoint) -> Option<Self> {
         let Injection {
             label,
             token_env,
             annotation_env,
             annotation,
+            mode,
         } = endpoint.injection.as_ref()?;
         Some(Self {
-            name: endpoint.name.as_str().to_owned(),
             key: format!("{KEY_PREFIX}{label}"),
             token_env: token_env.clone(),
             annotation_env: annotation_env.clone(),
             shape: *annotation,
-            audience: endpoint.token_audience.as_str().to_owned(),
-            exchange_url: format!("{url}{}/token", endpoint.path.prefix()),
+            mode: *mode,
+            audience: match mode {
+                InjectionMode::Projected => endpoint.template.audience.as_str().to_owned(),
+                InjectionMode::Sidecar => endpoint.token_audience.as_str().to_owned(),
+            },
+            ..Self::of_account(url, endpoint)
         })
     }
+
+    /// As pods of annotated ServiceAccounts get it: always the STS's token.
+    fn of_account(url: &ServiceUrl, endpoint: &Endpoint) -> Self {
+        Self {
+            name: endpoint.name.as_str().to_owned(),
+            key: String::new(),
+            token_env: AWS_TOKEN_FILE.to_owned(),
+            annotation_env: AWS_ROLE_ARN.to_owned(),
+            shape: AnnotationShape::AwsRoleArn,
+            mode: InjectionMode::Sidecar,
+            audience: endpoint.token_audience.as_str().to_owned(),
+            projected_seconds: endpoint.template.lifetime.get().as_secs(),
+            exchange_url: format!("{url}{}/token", endpoint.path.prefix()),
+        }
+    }
+}
+
+/// What pods of annotated ServiceAccounts get.
+#[derive(Debug, Clone, PartialEq)]
+pub struct IdentitySettings {
+    /// The prefix of annotations, without the slash.
+    pub prefix: String,
+    /// The token; a ServiceAccount may want another audience or life.
+    pub token: IdentityToken,
+    /// The region that containers are told, if they have none.
+    pub region: Option<String>,
+    /// Whether containers are told to use regional STS endpoints.
+    pub regional_sts: bool,
+    /// What a role has to look like.
+    pub shape: AnnotationShape,
+    /// What a role's bare name is put behind.
+    pub role_arn_prefix: Option<String>,
+    /// Where a container's session name comes from.
+    pub session_name: SessionName,
+    /// What happens to a pod whose ServiceAccount cannot be looked up.
+    pub lookup_failure: LookupFailure,
+    /// Which roles the namespaces may have; `None`: any.
+    pub allowed_roles: Option<Vec<AllowedRoles>>,
+    /// EKS Pod Identity; `None`: off.
+    pub container_credentials: Option<ContainerCredentials>,
+}
+
+/// Whose token a pod of an annotated ServiceAccount gets.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum IdentityToken {
+    /// The kubelet's.
+    Projected {
+        /// Its audience.
+        audience: String,
+        /// Where it is mounted.
+        mount_path: String,
+        /// `expirationSeconds`.
+        seconds: u64,
+    },
+    /// The STS's, of this endpoint.
+    Sidecar(EndpointSettings),
+}
+
+impl IdentitySettings {
+    fn new(url: &ServiceUrl, endpoint: Option<&Endpoint>, config: &ServiceAccountConfig) -> Self {
+        let token = match endpoint {
+            Some(endpoint) if !is_projected(endpoint) => {
+                IdentityToken::Sidecar(EndpointSettings::of_account(url, endpoint))
+            }
+            Some(_) | None => IdentityToken::Projected {
+                audience: config.audience.as_str().to_owned(),
+                mount_path: config.mount_path.clone(),
+                seconds: config.token_expiration.as_secs(),
+            },
+        };
+        Self {
+            prefix: config.annotation_prefix.clone(),
+            token,
+            region: config.region.clone(),
+            regional_sts: config.regional_sts,
+            shape: config.role,
+            role_arn_prefix: config.role_arn_prefix.clone(),
+            session_name: config.session_name,
+            lookup_failure: config.lookup_failure,
+            allowed_roles: config.allowed_roles.clone(),
+            container_credentials: config.container_credentials.clone(),
+        }
+    }
+}
+
+fn is_projected(endpoint: &Endpoint) -> bool {
+    let mode = endpoint.injection.as_ref().map(|injection| injection.mode);
+    mode == Some(InjectionMode::Projected)
 }
 
 /// What a user is told to write into an annotation.
@@ -92,11 +207,14 @@ pub struct SidecarSettings {
     pub wait_timeout: String,
     /// Requests and limits, as a container has them.
     pub resources: Value,
+    /// How it is built into a pod; never [`SidecarForm::Auto`] once the API server's version is known.
+    pub form: SidecarForm,
 }
 
 impl SidecarSettings {
     fn new(config: &SidecarConfig) -> Self {
         let SidecarConfig {
+            form,
             image,
             image_pull_policy,
             token_lifetime,
@@ -109,6 +227,7 @@ impl SidecarSettings {
             token_seconds: token_lifetime.as_secs(),
             wait_timeout: render_duration(*wait_timeout),
             resources: resources.clone(),
+            form: *form,
         }
     }
 }
@@ -125,3 +244,7 @@ fn render_duration(duration: Duration) -> String {
 pub const KEY_PREFIX: &str = "tremolo.io/";
 /// The variable of the AWS SDKs whose value must be a role's ARN.
 pub const AWS_ROLE_ARN: &str = "AWS_ROLE_ARN";
+/// The variable of the AWS SDKs that names the token's file.
+pub const AWS_TOKEN_FILE: &str = "AWS_WEB_IDENTITY_TOKEN_FILE";
+/// Where nothing is injected, whatever a webhook configuration says.
+const CLUSTER_NAMESPACES: [&str; 3] = ["kube-system", "kube-public", "kube-node-lease"];

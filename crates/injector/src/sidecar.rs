@@ -2,17 +2,24 @@
 //!
 //! A native sidecar
 //! (<https://kubernetes.io/docs/concepts/workloads/pods/sidecar-containers/>) whose `postStart` hook
-//! holds the containers behind it back until the token file is there. It meets Pod Security
+//! holds the containers behind it back until the token file is there; where the API server is too old for one, an init container that
+//! fetches the first token and an ordinary container that keeps it fresh. Both meet Pod Security
 //! `restricted` (<https://kubernetes.io/docs/concepts/security/pod-security-standards/#restricted>).
 
 use serde_json::{Map, Value, json};
 
 use crate::collide::overlap;
-use crate::decide::{Plan, SidecarUser};
-use crate::settings::{EndpointSettings, SidecarSettings};
+use crate::plan::{SidecarPlan, SidecarUser};
+use crate::settings::{EndpointSettings, InjectionMode, SidecarForm, SidecarSettings};
 
 /// Name of the container.
 pub const SIDECAR_NAME: &str = "kube-sts-refresher";
+/// Name of the init container of the classic form.
+pub const FIRST_TOKEN_NAME: &str = "kube-sts-first-token";
+/// Name of the volume of the tokens that the kubelet keeps for endpoints whose mode is `projected`.
+pub const PROJECTED_VOLUME: &str = "sts-projected-tokens";
+/// Where containers find those.
+pub const PROJECTED_PATH: &str = "/var/run/secrets/sts.tremolo.io/projected";
 /// Name of the volume the token files are in.
 pub const TOKENS_VOLUME: &str = "sts-tokens";
 /// Name of the volume of the pod's own tokens; only the sidecar mounts it.
@@ -26,7 +33,11 @@ pub const ENDPOINTS_ENV: &str = "STS_ENDPOINTS";
 
 /// The token file of an endpoint, as a container sees it.
 pub fn token_file(endpoint: &EndpointSettings) -> String {
-    format!("{TOKENS_PATH}/{}/token", endpoint.name)
+    let folder = match endpoint.mode {
+        InjectionMode::Projected => PROJECTED_PATH,
+        InjectionMode::Sidecar => TOKENS_PATH,
+    };
+    format!("{folder}/{}/token", endpoint.name)
 }
 
 /// The sidecar's variable with the CA it trusts the STS by.
@@ -44,14 +55,70 @@ pub fn endpoints_value<'a>(endpoints: impl Iterator<Item = &'a EndpointSettings>
     pairs.join(",")
 }
 
+/// A list of a pod's containers.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum List {
+    Containers,
+    InitContainers,
+}
+
+impl List {
+    /// Its name in `spec`.
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Self::Containers => "containers",
+            Self::InitContainers => "initContainers",
+        }
+    }
+}
+
+/// What is added to which list, under which name.
+pub(crate) fn roles(form: SidecarForm) -> &'static [(List, Role)] {
+    match form {
+        SidecarForm::Classic => &[
+            (List::InitContainers, Role::First),
+            (List::Containers, Role::Classic),
+        ],
+        SidecarForm::Auto | SidecarForm::Native => &[(List::InitContainers, Role::Native)],
+    }
+}
+
+/// What a container of ours is for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Role {
+    /// Keeps tokens fresh, beside others like it.
+    Classic,
+    /// Fetches each token once.
+    First,
+    /// Holds others back until the first tokens are there, and keeps them fresh.
+    Native,
+}
+
+impl Role {
+    pub(crate) fn container_name(self) -> &'static str {
+        match self {
+            Self::First => FIRST_TOKEN_NAME,
+            Self::Classic | Self::Native => SIDECAR_NAME,
+        }
+    }
+
+    fn command(self) -> &'static str {
+        match self {
+            Self::First => "once",
+            Self::Classic | Self::Native => "run",
+        }
+    }
+}
+
 /// The container.
-pub fn container(settings: &SidecarSettings, plan: &Plan<'_>) -> Value {
-    let endpoints = endpoints_value(plan.endpoints());
+pub(crate) fn container(settings: &SidecarSettings, plan: &SidecarPlan<'_>, role: Role) -> Value {
+    let endpoints = endpoints_value(plan.endpoints.iter().copied());
     render(
         settings,
+        role,
         &endpoints,
         plan.server_ca.as_pem(),
-        plan.sidecar_user,
+        plan.user,
     )
 }
 
@@ -62,12 +129,19 @@ pub fn container(settings: &SidecarSettings, plan: &Plan<'_>) -> Value {
 /// mount of the API server's token (ServiceAccount), a user other than root (OpenShift).
 pub(crate) fn difference(
     settings: &SidecarSettings,
-    endpoints: &str,
-    user: SidecarUser,
+    plan: &SidecarPlan<'_>,
+    role: Role,
     found: &Value,
 ) -> Option<String> {
     let ca = of_name(&found["env"], CA_ENV).and_then(|entry| entry["value"].as_str());
-    let expected = render(settings, endpoints, ca.unwrap_or_default(), user);
+    let endpoints = endpoints_value(plan.endpoints.iter().copied());
+    let expected = render(
+        settings,
+        role,
+        &endpoints,
+        ca.unwrap_or_default(),
+        plan.user,
+    );
     let (Some(expected), Some(mut found)) = (expected.as_object(), found.as_object().cloned())
     else {
         return Some("type".to_owned());
@@ -128,26 +202,31 @@ fn of_name<'v>(list: &'v Value, name: &str) -> Option<&'v Value> {
     list.as_array()?.iter().find(|entry| entry["name"] == name)
 }
 
-fn render(settings: &SidecarSettings, endpoints: &str, ca: &str, user: SidecarUser) -> Value {
+fn render(
+    settings: &SidecarSettings,
+    role: Role,
+    endpoints: &str,
+    ca: &str,
+    user: SidecarUser,
+) -> Value {
     let SidecarSettings {
         image,
         image_pull_policy,
         token_seconds: _,
         wait_timeout,
         resources,
+        form: _,
     } = settings;
-    json!({
-        "name": SIDECAR_NAME,
+    let mut container = json!({
+        "name": role.container_name(),
         "image": image,
         "imagePullPolicy": image_pull_policy,
-        "restartPolicy": "Always",
-        "args": ["run"],
+        "args": [role.command()],
         "env": [
             {"name": ENDPOINTS_ENV, "value": endpoints},
             {"name": CA_ENV, "value": ca},
             {"name": "STS_WAIT_TIMEOUT", "value": wait_timeout},
         ],
-        "lifecycle": {"postStart": {"exec": {"command": [PROGRAM, "wait"]}}},
         "volumeMounts": [
             {"name": TOKENS_VOLUME, "mountPath": TOKENS_PATH},
             {"name": SUBJECT_VOLUME, "mountPath": SUBJECT_PATH, "readOnly": true},
@@ -155,7 +234,13 @@ fn render(settings: &SidecarSettings, endpoints: &str, ca: &str, user: SidecarUs
         "resources": resources,
         "securityContext": security_context(user),
         "terminationMessagePolicy": "FallbackToLogsOnError",
-    })
+    });
+    if let (Role::Native, Some(fields)) = (role, fields(&mut container)) {
+        fields.insert("restartPolicy".to_owned(), json!("Always"));
+        let hook = json!({"postStart": {"exec": {"command": [PROGRAM, "wait"]}}});
+        fields.insert("lifecycle".to_owned(), hook);
+    }
+    container
 }
 
 /// The shared volume: in memory, so that no token reaches a disk.
@@ -164,18 +249,21 @@ pub fn tokens_volume() -> Value {
 }
 
 /// The pod's own tokens, one for each endpoint, each with the endpoint's audience.
-pub fn subject_volume(settings: &SidecarSettings, plan: &Plan<'_>) -> Value {
-    let sources: Vec<Value> = plan
-        .endpoints()
-        .map(|EndpointSettings { name, audience, .. }| {
-            json!({"serviceAccountToken": {
-                "audience": audience,
-                "expirationSeconds": settings.token_seconds,
-                "path": name,
-            }})
-        })
-        .collect();
-    json!({"name": SUBJECT_VOLUME, "projected": {"sources": sources}})
+pub(crate) fn subject_volume(settings: &SidecarSettings, plan: &SidecarPlan<'_>) -> Value {
+    let endpoints = plan.endpoints.iter();
+    let sources = endpoints
+        .map(|endpoint| token_source(&endpoint.audience, settings.token_seconds, &endpoint.name));
+    projected_volume(SUBJECT_VOLUME, &sources.collect::<Vec<_>>())
+}
+
+/// A volume of tokens that the kubelet keeps.
+pub(crate) fn projected_volume(name: &str, sources: &[Value]) -> Value {
+    json!({"name": name, "projected": {"sources": sources}})
+}
+
+/// One of its tokens.
+pub(crate) fn token_source(audience: &str, seconds: u64, path: &str) -> Value {
+    json!({"serviceAccountToken": {"audience": audience, "expirationSeconds": seconds, "path": path}})
 }
 
 fn security_context(user: SidecarUser) -> Value {
@@ -186,8 +274,11 @@ fn security_context(user: SidecarUser) -> Value {
         "runAsNonRoot": true,
         "seccompProfile": {"type": "RuntimeDefault"},
     });
-    if let (SidecarUser::InsteadOfRoot, Some(fields)) = (user, fields(&mut context)) {
-        fields.insert("runAsUser".to_owned(), json!(IMAGE_USER));
+    if let Some(fields) = fields(&mut context) {
+        let ids = [("runAsUser", user.user), ("runAsGroup", user.group)];
+        for (key, id) in ids.into_iter().filter_map(|(key, id)| Some((key, id?))) {
+            fields.insert(key.to_owned(), json!(id));
+        }
     }
     context
 }
@@ -200,5 +291,3 @@ fn fields(value: &mut Value) -> Option<&mut Map<String, Value>> {
 const NOT_COMPARED: [&str; 3] = ["imagePullPolicy", "resizePolicy", "resources"];
 /// The sidecar's program, in its image.
 const PROGRAM: &str = "/refresher";
-/// `USER` of the refresher's image.
-const IMAGE_USER: i64 = 65532;

@@ -2,15 +2,23 @@
 //! prints (<https://kubernetes.io/docs/reference/access-authn-authz/extensible-admission-controllers/#response>).
 
 use crate::collide::is_sidecar;
-use crate::decide::Plan;
+use crate::identity::{Identity, credential_variables};
 use crate::patch::variables;
+use crate::plan::{Plan, TokensVolume};
 use crate::pod::{ContainerView, PodView, Text};
 use crate::review::Shown;
-use crate::settings::AWS_ROLE_ARN;
+use crate::settings::{AWS_ROLE_ARN, Settings};
+use crate::sidecar::TOKENS_VOLUME;
 
-/// The warnings for a pod; each shorter than 120 characters, at most 20 of them.
-pub fn warnings(plan: &Plan<'_>, pod: &PodView<'_>) -> Vec<String> {
-    let variables = variables(plan);
+/// The warnings for a pod that gets something, behind the `hints` at what was probably meant; each shorter than 120 characters, at most
+/// 20 of them.
+pub(crate) fn warnings(
+    settings: &Settings,
+    plan: &Plan<'_>,
+    pod: &PodView<'_>,
+    hints: Vec<String>,
+) -> Vec<String> {
+    let labels = variables(plan, pod);
     let containers = pod
         .spec
         .containers
@@ -19,10 +27,66 @@ pub fn warnings(plan: &Plan<'_>, pod: &PodView<'_>) -> Vec<String> {
         .flatten();
     let of_containers = containers
         .filter(|container| !is_sidecar(container))
-        .flat_map(|container| of_container(container, &variables));
-    let shared = pod.spec.share_process_namespace == Some(true);
-    let of_pod = shared.then(|| SHARED_PROCESSES.to_owned());
-    let mut warnings: Vec<String> = of_pod.into_iter().chain(of_containers).collect();
+        .flat_map(|container| of_container(container, &labels, plan.identity.as_ref()));
+    let of_identity = plan
+        .identity
+        .iter()
+        .flat_map(|one| of_identity(settings, one, pod));
+    let all = hints
+        .into_iter()
+        .chain(of_pod(plan, pod))
+        .chain(of_identity);
+    bounded(all.chain(of_containers).collect())
+}
+
+fn of_pod(plan: &Plan<'_>, pod: &PodView<'_>) -> Vec<String> {
+    let mut warnings = Vec::new();
+    let Some(sidecar) = &plan.sidecar else {
+        return warnings;
+    };
+    if pod.spec.share_process_namespace == Some(true) {
+        warnings.push(SHARED_PROCESSES.to_owned());
+    }
+    let mut volumes = pod.spec.volumes.iter().flatten();
+    let is_on_disk = volumes.any(|volume| {
+        let medium = volume
+            .empty_dir
+            .as_ref()
+            .and_then(|one| one.medium.as_ref());
+        volume.name.as_str() == TOKENS_VOLUME && medium.map(Text::as_str) != Some("Memory")
+    });
+    if sidecar.volume == TokensVolume::Brought && is_on_disk {
+        warnings.push(format!(
+            "kube-sts: volume {TOKENS_VOLUME} is not in memory: tokens are written to a disk"
+        ));
+    }
+    warnings
+}
+
+/// Names of containers that are none.
+fn of_identity(settings: &Settings, identity: &Identity<'_>, pod: &PodView<'_>) -> Vec<String> {
+    let is_there = |name: &str| {
+        let lists = [&pod.spec.containers, &pod.spec.init_containers];
+        let mut all = lists.into_iter().flatten().flatten();
+        all.any(|container| container.name.as_str() == name)
+    };
+    let prefix = settings
+        .identity
+        .as_ref()
+        .map_or("", |one| one.prefix.as_str());
+    let unknown = identity.named_containers().filter(|name| !is_there(name));
+    unknown
+        .map(|name| {
+            short(format!(
+                "kube-sts: a {prefix} annotation names container {}, which the pod has not",
+                Shown(name)
+            ))
+        })
+        .collect()
+}
+
+/// At most 20, since the API server cuts them off beyond 4 KiB in sum.
+pub(crate) fn bounded(mut warnings: Vec<String>) -> Vec<String> {
     let surplus = warnings.len().saturating_sub(MAX_WARNINGS);
     if surplus > 0 {
         warnings.truncate(MAX_WARNINGS.saturating_sub(1));
@@ -34,9 +98,18 @@ pub fn warnings(plan: &Plan<'_>, pod: &PodView<'_>) -> Vec<String> {
     warnings
 }
 
-fn of_container(container: &ContainerView<'_>, variables: &[(String, String)]) -> Vec<String> {
+fn of_container(
+    container: &ContainerView<'_>,
+    labels: &[(String, String)],
+    identity: Option<&Identity<'_>>,
+) -> Vec<String> {
     let name = Shown(container.name.as_str());
-    let kept = variables
+    let of_labels = labels
+        .iter()
+        .map(|(variable, value)| (variable.as_str(), value.as_str()));
+    let of_identity = identity.map(|identity| credential_variables(identity, container));
+    let ours: Vec<_> = of_labels.chain(of_identity.into_iter().flatten()).collect();
+    let kept = ours
         .iter()
         .filter(|(variable, value)| has_another(container, variable, value))
         .map(|(variable, _)| {
@@ -45,10 +118,7 @@ fn of_container(container: &ContainerView<'_>, variables: &[(String, String)]) -
             ))
         });
     let mut warnings: Vec<String> = kept.collect();
-    if variables
-        .iter()
-        .any(|(variable, _)| variable == AWS_ROLE_ARN)
-    {
+    if ours.iter().any(|(variable, _)| *variable == AWS_ROLE_ARN) {
         let shadows = SHADOWS
             .iter()
             .filter(|shadow| container.variable(shadow).is_some());
@@ -57,11 +127,8 @@ fn of_container(container: &ContainerView<'_>, variables: &[(String, String)]) -
                 "kube-sts: container {name} sets {shadow}, which wins over the role"
             ))
         }));
-        if container
-            .env_from
-            .as_ref()
-            .is_some_and(|sources| !sources.is_empty())
-        {
+        let sources = container.env_from.as_ref();
+        if sources.is_some_and(|sources| !sources.is_empty()) {
             warnings.push(short(format!(
                 "kube-sts: container {name} has envFrom; AWS keys in it would win over the role"
             )));
@@ -77,7 +144,7 @@ fn has_another(container: &ContainerView<'_>, variable: &str, value: &str) -> bo
         .is_some_and(|entry| entry.value.as_ref().map(Text::as_str) != Some(value))
 }
 
-fn short(text: String) -> String {
+pub(crate) fn short(text: String) -> String {
     if text.chars().count() < MAX_CHARACTERS {
         return text;
     }

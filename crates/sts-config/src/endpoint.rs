@@ -24,7 +24,8 @@ use crate::reader::{Section, parse_duration};
 use crate::server::ServiceUrl;
 
 pub(crate) use distinct::check_distinct;
-pub use injection::{AnnotationShape, Injection};
+pub(crate) use injection::check_injection;
+pub use injection::{AnnotationShape, Injection, InjectionMode};
 pub use rotation::{Documents, ReadBack, Rotation};
 pub use verification::{Danger, Verification};
 

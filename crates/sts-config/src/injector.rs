@@ -1,7 +1,13 @@
 //! `injector:` how the webhook serves, and what it injects.
 
+mod service_accounts;
+
 use std::net::SocketAddr;
 use std::time::Duration;
+
+pub use service_accounts::{
+    AllowedRoles, ContainerCredentialsConfig, LookupFailure, ServiceAccountConfig, SessionName,
+};
 
 use crate::reader::{Section, parse_duration};
 use crate::server::{Serving, ServingTls, parse_object_name};
@@ -23,11 +29,15 @@ pub struct InjectorConfig {
     pub server_ca_config_map: String,
     /// The sidecar.
     pub sidecar: SidecarConfig,
+    /// What pods of annotated ServiceAccounts get; `None`: nothing.
+    pub service_accounts: Option<ServiceAccountConfig>,
 }
 
 /// The sidecar that is injected. Nothing of it can be chosen by a pod.
 #[derive(Clone, Debug)]
 pub struct SidecarConfig {
+    /// How it is built into a pod.
+    pub form: SidecarForm,
     /// The image, best by digest.
     pub image: String,
     /// `imagePullPolicy`.
@@ -38,6 +48,17 @@ pub struct SidecarConfig {
     pub wait_timeout: Duration,
     /// `resources` of the container, as Kubernetes has them.
     pub resources: serde_json::Value,
+}
+
+/// How the sidecar is built into a pod.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum SidecarForm {
+    /// As the API server's version can: native from Kubernetes 1.29.
+    Auto,
+    /// An init container that fetches the first token, and an ordinary container.
+    Classic,
+    /// An init container that goes on running.
+    Native,
 }
 
 impl InjectorConfig {
@@ -52,7 +73,14 @@ impl InjectorConfig {
             section.error(place, "is missing: it must at least name an `image`");
         }
         let sidecar = sidecar.and_then(SidecarConfig::read);
+        let has_accounts = section.has("serviceAccounts");
+        let service_accounts = section
+            .section("serviceAccounts")
+            .and_then(ServiceAccountConfig::read);
         section.finish()?;
+        if has_accounts && service_accounts.is_none() {
+            return None;
+        }
         let Serving {
             listen,
             admin_listen,
@@ -66,12 +94,14 @@ impl InjectorConfig {
             webhook_configuration: webhook_configuration?,
             server_ca_config_map: server_ca_config_map?,
             sidecar: sidecar?,
+            service_accounts,
         })
     }
 }
 
 impl SidecarConfig {
     fn read(mut section: Section<'_>) -> Option<Self> {
+        let form = section.or("form", parse_form, SidecarForm::Auto);
         let image = section.required("image", parse_image);
         let policy = section.or(
             "imagePullPolicy",
@@ -89,12 +119,22 @@ impl SidecarConfig {
             .unwrap_or_else(|| serde_json::json!({}));
         section.finish()?;
         Some(Self {
+            form: form?,
             image: image?,
             image_pull_policy: policy?,
             token_lifetime: token_lifetime?,
             wait_timeout: wait_timeout?,
             resources,
         })
+    }
+}
+
+fn parse_form(text: &str) -> Result<SidecarForm, &'static str> {
+    match text {
+        "auto" => Ok(SidecarForm::Auto),
+        "classic" => Ok(SidecarForm::Classic),
+        "native" => Ok(SidecarForm::Native),
+        _ => Err("is none of auto, native and classic"),
     }
 }
 

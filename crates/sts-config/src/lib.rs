@@ -20,10 +20,13 @@ use thiserror::Error;
 
 pub use cluster::{ApiServer, Cluster, JwksSource, KubeconfigSource};
 pub use endpoint::{
-    AnnotationShape, Danger, Documents, Endpoint, EndpointPath, Injection, KeySource, ReadBack,
-    Rotation, SigningAlgorithm, Verification,
+    AnnotationShape, Danger, Documents, Endpoint, EndpointPath, Injection, InjectionMode,
+    KeySource, ReadBack, Rotation, SigningAlgorithm, Verification,
 };
-pub use injector::{InjectorConfig, SidecarConfig};
+pub use injector::{
+    AllowedRoles, ContainerCredentialsConfig, InjectorConfig, LookupFailure, ServiceAccountConfig,
+    SessionName, SidecarConfig, SidecarForm,
+};
 pub use problem::{Place, Problem};
 pub use publish::{ClusterPublish, PublicStore, Publish, S3Store, WebIdentity, Writes};
 pub use server::{RateLimit, ServerConfig, ServiceUrl, ServingTls};
@@ -108,6 +111,11 @@ fn read(mut root: Section<'_>, problems: &problem::Problems) -> Option<Config> {
         publish::check_distinct(clusters, endpoints, problems);
         cluster::check_clusters(clusters, problems);
         cluster::resolve(clusters, endpoints, problems);
+    }
+    if let Some(endpoints) = &endpoints {
+        let accounts = injector.as_ref().and_then(Option::as_ref);
+        let accounts = accounts.and_then(|injector| injector.service_accounts.as_ref());
+        endpoint::check_injection(endpoints, accounts, problems);
     }
     let server = flatten(server)?;
     let injector = flatten(injector)?;

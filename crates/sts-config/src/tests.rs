@@ -233,3 +233,82 @@ fn lifetimes_have_units_and_bounds() {
         "between 1m and 24h",
     );
 }
+
+/// An `injector` part with these `serviceAccounts`.
+fn with_accounts(part: &str) -> String {
+    format!(
+        "{OPENUNISON}
+injector:
+  listen: 127.0.0.1:1
+  adminListen: 127.0.0.1:2
+  tls: {{secret: tls}}
+  service: injector
+  webhookConfiguration: kube-sts
+  serverCaConfigMap: ca
+  sidecar: {{image: refresher}}
+  serviceAccounts: {part}
+"
+    )
+}
+
+#[test]
+fn service_accounts_have_the_settings_of_awss_webhook_and_ours() {
+    let config = Config::parse(&with_accounts("{}")).unwrap();
+    assert!(config.injector.unwrap().service_accounts.is_some());
+    let whole = "{annotationPrefix: a.b, endpoint: aws, audience: x, mountPath: /a, tokenExpiration: 1h, region: eu-west-1, \
+        regionalSts: true, role: plainText, roleArnPrefix: 'arn:aws:iam::1:role/', sessionName: pod, configMap: c, \
+        lookupTimeout: 10ms, lookupFailure: deny, allowedRoles: [{namespace: 'a-*', roles: ['*']}], \
+        containerCredentials: {file: /a, audience: x, mountPath: /b, volumeName: v, tokenPath: t, fullUri: 'http://127.0.0.1/x'}}";
+    let config = Config::parse(&with_accounts(whole)).unwrap();
+    let accounts = config.injector.unwrap().service_accounts.unwrap();
+    assert_eq!(accounts.lookup_failure, LookupFailure::Deny);
+    assert_eq!(accounts.session_name, SessionName::Pod);
+    let pattern = &accounts.allowed_roles.unwrap()[0];
+    assert_eq!(pattern.namespace, "a-*");
+}
+
+#[test]
+fn settings_of_service_accounts_that_cannot_be_are_refused() {
+    for (part, problem) in [
+        ("{tokenExpiration: 5m}", "is not between 10m and a year"),
+        ("{lookupTimeout: 10s}", "is not between 10ms and 3s"),
+        (
+            "{endpoint: ghost}",
+            "serviceAccounts.endpoint is ghost, and no endpoint has that name",
+        ),
+        ("{mountPath: ../x}", "is no absolute path"),
+        ("{region: 'eu west'}", "is no region"),
+        ("{roleArnPrefix: x}", "is no start of an ARN"),
+        ("{sessionName: x}", "is neither annotated nor pod"),
+        ("{lookupFailure: x}", "is neither admit nor deny"),
+        (
+            "{allowedRoles: [{namespace: a}]}",
+            "is no list of texts, or an empty one",
+        ),
+        (
+            "{containerCredentials: {}}",
+            "containerCredentials.file is missing",
+        ),
+        ("{ghost: 1}", "is unknown here"),
+    ] {
+        let problems = problems(&with_accounts(part));
+        let found = problems.iter().any(|found| found.contains(problem));
+        assert!(found, "{part}: {problems:#?}");
+    }
+}
+
+#[test]
+fn a_projected_endpoint_lives_as_long_as_the_kubelet_can_ask_for() {
+    let mode = (
+        "    label: aws-role",
+        "    label: aws-role\n    mode: projected",
+    );
+    Config::parse(&OPENUNISON.replace(mode.0, mode.1)).unwrap();
+    let short = ("  path: /aws", "  path: /aws\n  lifetime: 5m");
+    let text = OPENUNISON.replace(mode.0, mode.1).replace(short.0, short.1);
+    assert!(problems(&text)[0].contains("is less than 10m"));
+    refuses(
+        (mode.0, "    label: aws-role\n    mode: both"),
+        "is neither sidecar nor projected",
+    );
+}

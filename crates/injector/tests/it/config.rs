@@ -1,6 +1,6 @@
 //! From the configuration file to what is decided by.
 
-use injector::settings::{AnnotationShape, Settings};
+use injector::settings::{AnnotationShape, IdentityToken, Settings};
 use injector::{RunError, Runnable};
 use sts_config::Config;
 
@@ -15,8 +15,20 @@ fn sample() -> Config {
 #[test]
 fn sample_configuration_gives_two_endpoints_and_a_sidecar() {
     let config = sample();
-    let sidecar = &config.injector.as_ref().unwrap().sidecar;
-    let Settings { endpoints, sidecar } = Settings::new(&config.url, &config.endpoints, sidecar);
+    let injector = config.injector.as_ref().unwrap();
+    let accounts = injector.service_accounts.as_ref();
+    let settings = Settings::new(&config.url, &config.endpoints, &injector.sidecar, accounts);
+    let Settings {
+        endpoints,
+        sidecar,
+        identity,
+        excluded_namespaces,
+    } = settings;
+    assert_eq!(identity, None);
+    assert_eq!(
+        excluded_namespaces,
+        ["kube-system", "kube-public", "kube-node-lease"]
+    );
     let facts: Vec<_> = endpoints
         .iter()
         .map(|one| {
@@ -60,4 +72,57 @@ fn configuration_without_an_injector_cannot_be_run() {
     config.injector = None;
     assert!(matches!(Runnable::new(config), Err(RunError::NoInjector)));
     Runnable::new(sample()).unwrap();
+}
+
+/// The settings of a part `serviceAccounts`.
+fn identity(part: &str) -> injector::settings::IdentitySettings {
+    let path = concat!(
+        env!("CARGO_MANIFEST_DIR"),
+        "/../../docs/samples/in-cluster.yaml"
+    );
+    let text = std::fs::read_to_string(path).unwrap();
+    let config = Config::parse(&format!("{text}\n  serviceAccounts: {part}\n")).unwrap();
+    let injector = config.injector.as_ref().unwrap();
+    let accounts = injector.service_accounts.as_ref();
+    let settings = Settings::new(&config.url, &config.endpoints, &injector.sidecar, accounts);
+    settings.identity.unwrap()
+}
+
+/// Of `aws/amazon-eks-pod-identity-webhook`, so that its users need write nothing.
+#[test]
+fn defaults_are_those_of_awss_webhook() {
+    let settings = identity("{}");
+    assert_eq!(settings.prefix, "eks.amazonaws.com");
+    let token = IdentityToken::Projected {
+        audience: "sts.amazonaws.com".to_owned(),
+        mount_path: "/var/run/secrets/eks.amazonaws.com/serviceaccount".to_owned(),
+        seconds: 86_400,
+    };
+    assert_eq!(settings.token, token);
+    assert_eq!((settings.region, settings.regional_sts), (None, false));
+    assert_eq!(
+        (settings.allowed_roles, settings.role_arn_prefix),
+        (None, None)
+    );
+    let agent = identity("{containerCredentials: {file: /etc/config.json}}");
+    let agent = agent.container_credentials.unwrap();
+    assert_eq!(agent.audience, "pods.eks.amazonaws.com");
+    assert_eq!(
+        agent.mount_path,
+        "/var/run/secrets/pods.eks.amazonaws.com/serviceaccount"
+    );
+    assert_eq!(agent.volume_name, "eks-pod-identity-token");
+    assert_eq!(agent.token_path, "eks-pod-identity-token");
+    assert_eq!(agent.full_uri, "http://169.254.170.23/v1/credentials");
+}
+
+#[test]
+fn an_endpoint_of_service_accounts_gives_the_tokens_of_the_sts() {
+    let IdentityToken::Sidecar(endpoint) = identity("{endpoint: aws}").token else {
+        panic!("no sidecar");
+    };
+    assert_eq!(
+        endpoint.exchange_url,
+        "https://kube-sts-server.kube-sts.svc/aws/token"
+    );
 }

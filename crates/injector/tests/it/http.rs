@@ -2,6 +2,7 @@
 
 use axum::body::{Body, Bytes, to_bytes};
 use axum::http::{Method, Request, StatusCode, header};
+use injector::accounts::Accounts;
 use injector::endpoint::{Webhook, router};
 use injector::intake::Intake;
 use injector::metrics::Metrics;
@@ -16,6 +17,7 @@ fn webhook(registry: &mut Registry) -> Webhook {
     Webhook {
         settings: settings(),
         server_ca: ServerCa::known(CA.clone()),
+        accounts: Accounts::fixed([]),
         metrics: Metrics::register(registry),
         intake: Intake::default(),
     }
@@ -159,7 +161,7 @@ async fn adm_028_media_type_is_json_with_or_without_parameters() {
 async fn only_post_mutate_is_served() {
     for (method, path, expected) in [
         (Method::GET, "/mutate/aws", StatusCode::METHOD_NOT_ALLOWED),
-        (Method::POST, "/mutate", StatusCode::NOT_FOUND),
+        (Method::GET, "/mutate", StatusCode::METHOD_NOT_ALLOWED),
         (Method::POST, "/mutate/", StatusCode::NOT_FOUND),
         (Method::POST, "/mutate/aws/more", StatusCode::NOT_FOUND),
         (Method::POST, "/", StatusCode::NOT_FOUND),

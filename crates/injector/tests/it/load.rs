@@ -4,6 +4,7 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use axum::http::StatusCode;
+use injector::accounts::Accounts;
 use injector::endpoint::{Webhook, router};
 use injector::intake::Intake;
 use injector::metrics::Metrics;
@@ -23,6 +24,7 @@ async fn serve(registry: &mut Registry) -> SocketAddr {
     let router = router(Webhook {
         settings: settings(),
         server_ca: ServerCa::known(CA.clone()),
+        accounts: Accounts::fixed([]),
         metrics: Metrics::register(registry),
         intake: Intake::default(),
     });

@@ -11,7 +11,10 @@
 mod binary;
 mod collide;
 mod config;
+mod forms;
+mod hints;
 mod http;
+mod identity;
 mod inject;
 mod load;
 mod property;
@@ -19,3 +22,4 @@ mod refuse;
 mod shape;
 mod skip;
 mod support;
+mod wishes;

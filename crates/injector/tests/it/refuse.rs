@@ -1,7 +1,7 @@
 //! Every refusal, by its variant and by the sentence that its reader gets.
 
 use injector::annotations::AnnotationProblem;
-use injector::decide::{Decision, decide};
+use injector::decide::{Decision, Entry, decide};
 use injector::refusal::{Fault, Refusal};
 use injector::review::{PodName, parse_review};
 use injector::settings::AnnotationShape;
@@ -20,7 +20,8 @@ pub(crate) fn name() -> PodName {
 fn refusal(ca: Option<&CaBundle>, pod: &Value) -> Refusal {
     let body = serde_json::to_vec(&review(pod)).unwrap();
     let review = parse_review(&body).unwrap();
-    match decide(&settings(), ca, "aws", &review.facts, &review.pod) {
+    let entry = Entry::Endpoint("aws");
+    match decide(&settings(), ca, entry, &review.facts, &review.pod) {
         Decision::Deny { refusal, .. } => refusal,
         decision @ (Decision::Inject(_) | Decision::Skip(_)) => panic!("{decision:?}"),
     }
@@ -139,7 +140,7 @@ fn adm_005_text_annotation_cannot_read_another_variable() {
 fn adm_014_host_network_is_denied() {
     let expected = Refusal::HostNetwork {
         pod: name(),
-        key: KEY.to_owned(),
+        key: format!("label {KEY}"),
     };
     let pod = pod_with("/spec/hostNetwork", json!(true));
     refuses(&pod, &expected, &["pod apps/bare", "hostNetwork", KEY]);
@@ -152,10 +153,14 @@ fn adm_015_windows_is_denied() {
     for (pointer, value) in [
         ("/spec/os", json!({"name": "windows"})),
         ("/spec/nodeSelector", json!({"kubernetes.io/os": "windows"})),
+        (
+            "/spec/nodeSelector",
+            json!({"beta.kubernetes.io/os": "windows"}),
+        ),
     ] {
         let expected = Refusal::Windows {
             pod: name(),
-            key: KEY.to_owned(),
+            key: format!("label {KEY}"),
         };
         refuses(
             &pod_with(pointer, value),
@@ -254,10 +259,12 @@ fn names_in_messages_are_cut_and_printable() {
 }
 
 #[test]
+#[expect(clippy::too_many_lines, reason = "a table with a row for each variant")]
 fn codes_of_refusals_are_stable() {
     let (shape, problem) = (AnnotationShape::PlainText, AnnotationProblem::Shape);
     let code = |make: &dyn Fn(PodName, String) -> Refusal| make(name(), KEY.to_owned()).code();
     let codes = [
+        code(&|pod, _| Refusal::AccountUnanswered { pod }),
         code(&|pod, key| Refusal::AnnotationInvalid {
             pod,
             key,
@@ -283,7 +290,19 @@ fn codes_of_refusals_are_stable() {
             container: key,
             path: TOKENS,
         }),
+        code(&|pod, place| Refusal::RoleInvalid {
+            pod,
+            place,
+            problem,
+            shape,
+        }),
+        code(&|pod, place| Refusal::RoleNotAllowed {
+            pod,
+            place,
+            namespace: "apps".to_owned(),
+        }),
         code(&|pod, _| Refusal::ServerCaMissing { pod }),
+        code(&|pod, key| Refusal::SessionName { pod, key }),
         code(&|pod, part| Refusal::SidecarChanged {
             pod,
             container: SIDECAR,
@@ -292,6 +311,16 @@ fn codes_of_refusals_are_stable() {
         code(&|pod, _| Refusal::SidecarOutdated {
             pod,
             container: SIDECAR,
+        }),
+        code(&|pod, container| Refusal::TokenMountTaken {
+            pod,
+            container,
+            path: TOKENS.to_owned(),
+        }),
+        code(&|pod, volume| Refusal::TokenVolumeTaken { pod, volume }),
+        code(&|pod, _| Refusal::VolumeMissing {
+            pod,
+            volume: "sts-tokens",
         }),
         code(&|pod, container| Refusal::VolumeMounted {
             pod,
@@ -303,9 +332,15 @@ fn codes_of_refusals_are_stable() {
             volume: "sts-tokens",
         }),
         code(&|pod, key| Refusal::Windows { pod, key }),
+        code(&|pod, _| Refusal::Wish {
+            pod,
+            key: "tremolo.io/user",
+            expected: "a number",
+        }),
     ];
-    let expected = "annotation_invalid annotation_missing container_name_taken endpoint_unknown environment_clash \
-                    host_network label_value mount_taken server_ca_missing sidecar_changed sidecar_outdated \
-                    volume_mounted volume_name_taken windows";
+    let expected = "account_unanswered annotation_invalid annotation_missing container_name_taken endpoint_unknown \
+                    environment_clash host_network label_value mount_taken role_invalid role_not_allowed \
+                    server_ca_missing session_name sidecar_changed sidecar_outdated token_mount_taken \
+                    token_volume_taken volume_missing volume_mounted volume_name_taken windows sidecar_annotation";
     assert_eq!(codes.join(" "), expected);
 }

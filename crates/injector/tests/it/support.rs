@@ -5,8 +5,11 @@ use std::sync::LazyLock;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use injector::admit::{Outcome, admit};
-use injector::review::ReviewError;
-use injector::settings::{AnnotationShape, EndpointSettings, Settings, SidecarSettings};
+use injector::decide::Entry;
+use injector::review::{ReviewError, parse_review};
+use injector::settings::{
+    AnnotationShape, EndpointSettings, InjectionMode, Settings, SidecarForm, SidecarSettings,
+};
 use json_patch::{Patch, PatchOperation};
 use serde_json::{Value, json};
 use svc_runtime::tls::{Authority, CaBundle};
@@ -26,7 +29,9 @@ pub(crate) fn settings() -> Settings {
         token_env: token_env.to_owned(),
         annotation_env: annotation_env.to_owned(),
         shape,
+        mode: InjectionMode::Sidecar,
         audience: format!("https://sts.example/{name}"),
+        projected_seconds: 900,
         exchange_url: format!("https://sts.example/{name}/token"),
     };
     let aws = ("AWS_WEB_IDENTITY_TOKEN_FILE", "AWS_ROLE_ARN");
@@ -47,7 +52,10 @@ pub(crate) fn settings() -> Settings {
             token_seconds: 3600,
             wait_timeout: "10s".to_owned(),
             resources: json!({"requests": {"cpu": "5m"}, "limits": {"memory": "32Mi"}}),
+            form: SidecarForm::Native,
         },
+        identity: None,
+        excluded_namespaces: vec!["kube-system".to_owned(), "kube-sts".to_owned()],
     }
 }
 
@@ -126,11 +134,18 @@ impl Answered {
 
 #[track_caller]
 pub(crate) fn ask_review(ca: Option<&CaBundle>, review: &Value) -> Result<Answered, ReviewError> {
-    let admission = match admit(&settings(), ca, "aws", &serde_json::to_vec(review).unwrap()) {
-        Ok(admission) => admission,
-        Err(injector::admit::AdmitError::Review(error)) => return Err(error),
-        Err(error) => panic!("{error}"),
-    };
+    ask_as(&settings(), ca, Entry::Endpoint("aws"), review)
+}
+
+#[track_caller]
+pub(crate) fn ask_as(
+    settings: &Settings,
+    ca: Option<&CaBundle>,
+    entry: Entry<'_>,
+    review: &Value,
+) -> Result<Answered, ReviewError> {
+    let body = serde_json::to_vec(review).unwrap();
+    let admission = admit(settings, ca, entry, parse_review(&body)?).unwrap();
     let answer: Value = serde_json::from_slice(&admission.body).unwrap();
     assert_eq!(answer["apiVersion"], "admission.k8s.io/v1");
     assert_eq!(answer["kind"], "AdmissionReview");

@@ -1,5 +1,10 @@
 //! `injector:` of an endpoint: how pods ask for its token. OpenUnison's key names are read too.
 
+use std::time::Duration;
+
+use super::Endpoint;
+use crate::injector::ServiceAccountConfig;
+use crate::problem::Problems;
 use crate::reader::Section;
 
 /// How pods ask for an endpoint's token.
@@ -13,6 +18,17 @@ pub struct Injection {
     pub annotation_env: String,
     /// What the annotation must look like.
     pub annotation: AnnotationShape,
+    /// Whose token the pod gets.
+    pub mode: InjectionMode,
+}
+
+/// Whose token a pod gets.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum InjectionMode {
+    /// The kubelet's, with the endpoint's `audience`: no sidecar, and the cluster's own issuer.
+    Projected,
+    /// The endpoint's, which a sidecar keeps fresh.
+    Sidecar,
 }
 
 /// What an annotation's value must look like.
@@ -45,6 +61,7 @@ fn read_part(mut section: Section<'_>) -> Option<Injection> {
         "annotationEnv",
         "label_value_environment_variable_name",
     );
+    let mode = section.or("mode", parse_mode, InjectionMode::Sidecar);
     // The sidecar always trusts the STS's own CA and nothing else, so OpenUnison's switch for that is already on.
     let trust: Option<bool> = section.flag("explicit_certificate_trust");
     section.finish()?;
@@ -60,8 +77,48 @@ fn read_part(mut section: Section<'_>) -> Option<Injection> {
         token_env: token_env?,
         annotation_env,
         annotation,
+        mode: mode?,
     })
 }
+
+fn parse_mode(text: &str) -> Result<InjectionMode, &'static str> {
+    match text {
+        "projected" => Ok(InjectionMode::Projected),
+        "sidecar" => Ok(InjectionMode::Sidecar),
+        _ => Err("is neither sidecar nor projected"),
+    }
+}
+
+/// What an endpoint's `injector` and the rest of the file say against each other.
+pub(crate) fn check_injection(
+    endpoints: &[Endpoint],
+    accounts: Option<&ServiceAccountConfig>,
+    problems: &Problems,
+) {
+    for endpoint in endpoints {
+        let mode = endpoint.injection.as_ref().map(|injection| injection.mode);
+        let lifetime = endpoint.template.lifetime.get();
+        if mode == Some(InjectionMode::Projected) && lifetime < SHORTEST_PROJECTED {
+            problems.error(
+                endpoint.place.key("lifetime"),
+                "is less than 10m, which no API server issues a token for: the endpoint's `injector.mode` is projected",
+            );
+        }
+    }
+    let Some(accounts) = accounts else { return };
+    let Some(wanted) = &accounts.endpoint else {
+        return;
+    };
+    if !endpoints.iter().any(|endpoint| endpoint.name == *wanted) {
+        problems.error(
+            accounts.place.key("endpoint"),
+            format!("is {wanted}, and no endpoint has that name"),
+        );
+    }
+}
+
+/// The API server's bound (<https://kubernetes.io/docs/concepts/storage/projected-volumes/#serviceaccounttoken>).
+const SHORTEST_PROJECTED: Duration = Duration::from_secs(600);
 
 /// Our name of a key, or OpenUnison's; not both.
 fn either(

@@ -1,0 +1,266 @@
+//! What a pod gets: from its labels, or from its ServiceAccount, or from both by one sidecar.
+
+use svc_runtime::tls::CaBundle;
+
+use crate::annotations::{AnnotationProblem, AnnotationValue};
+use crate::collide;
+use crate::identity::{Identity, ROLE};
+use crate::pod::PodView;
+use crate::refusal::Refusal;
+use crate::review::RequestFacts;
+use crate::settings::{AWS_ROLE_ARN, AWS_TOKEN_FILE, EndpointSettings, InjectionMode, Settings};
+use crate::wishes::Wishes;
+
+/// What a pod gets.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Plan<'a> {
+    /// For each endpoint that a label names its annotation's value, in the configuration's order.
+    pub grants: Vec<Grant<'a>>,
+    /// Who it is by its ServiceAccount.
+    pub identity: Option<Identity<'a>>,
+    /// The sidecar, where a token is the STS's.
+    pub sidecar: Option<SidecarPlan<'a>>,
+}
+
+/// An endpoint, and the value of its annotation.
+pub type Grant<'a> = (&'a EndpointSettings, AnnotationValue);
+
+/// The sidecar of a pod.
+#[derive(Debug, PartialEq, Eq)]
+pub struct SidecarPlan<'a> {
+    /// The endpoints it serves; never empty.
+    pub endpoints: Vec<&'a EndpointSettings>,
+    /// The CA it trusts the STS by.
+    pub server_ca: &'a CaBundle,
+    /// Whom it runs as.
+    pub user: SidecarUser,
+    /// Whose volume the token files are in.
+    pub volume: TokensVolume,
+}
+
+/// Whom the sidecar runs as. What is not set is the image's, or what the pod or the platform (OpenShift) sets.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct SidecarUser {
+    /// `runAsUser`.
+    pub user: Option<i64>,
+    /// `runAsGroup`.
+    pub group: Option<i64>,
+}
+
+/// Whose volume the token files are in.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum TokensVolume {
+    /// One that we add.
+    Added,
+    /// The pod's own, of the same name.
+    Brought,
+}
+
+impl<'a> Plan<'a> {
+    /// The endpoints concerned.
+    pub fn endpoints(&self) -> impl Iterator<Item = &'a EndpointSettings> {
+        let labelled = self.grants.iter().map(|(endpoint, _)| *endpoint);
+        labelled.chain(
+            self.identity
+                .as_ref()
+                .and_then(|identity| identity.endpoint),
+        )
+    }
+
+    /// The endpoints whose tokens the kubelet projects.
+    pub fn projected(&self) -> impl Iterator<Item = &'a EndpointSettings> {
+        self.grants
+            .iter()
+            .map(|(endpoint, _)| *endpoint)
+            .filter(|one| is_projected(one))
+    }
+}
+
+/// A question: all that a plan is made from.
+pub(crate) struct Asked<'a, 'p> {
+    pub(crate) settings: &'a Settings,
+    pub(crate) server_ca: Option<&'a CaBundle>,
+    pub(crate) request: &'p RequestFacts,
+    pub(crate) pod: &'p PodView<'p>,
+}
+
+/// The endpoints whose labels the pod has, with the labels' values.
+pub(crate) fn labelled<'a, 'p>(
+    settings: &'a Settings,
+    pod: &'p PodView<'_>,
+) -> Vec<(&'a EndpointSettings, &'p str)> {
+    let endpoints = settings.endpoints.iter();
+    endpoints
+        .filter_map(|endpoint| pod.label(&endpoint.key).map(|label| (endpoint, label)))
+        .collect()
+}
+
+/// What the labels ask for; nothing if each of them says `false`.
+pub(crate) fn plan_of_labels<'a>(
+    asked: &Asked<'a, '_>,
+    labelled: &[(&'a EndpointSettings, &str)],
+) -> Result<Option<Plan<'a>>, Refusal> {
+    let grants = grants(asked, labelled)?;
+    if grants.is_empty() {
+        return Ok(None);
+    }
+    collide::environment(&grants, &asked.request.pod)?;
+    let served: Vec<_> = grants
+        .iter()
+        .map(|(endpoint, _)| *endpoint)
+        .filter(|one| is_served(one))
+        .collect();
+    let sidecar = sidecar(asked, served)?;
+    let plan = Plan {
+        grants,
+        identity: None,
+        sidecar,
+    };
+    collide::pod(asked.settings, &plan, &asked.request.pod, asked.pod)?;
+    Ok(Some(plan))
+}
+
+/// What the ServiceAccount gives; nothing if a label gives the same variables. The labels' sidecar serves it too, so theirs are part of
+/// the plan where it needs one.
+pub(crate) fn plan_of_account<'a>(
+    asked: &Asked<'a, '_>,
+    identity: Identity<'a>,
+) -> Result<Option<Plan<'a>>, Refusal> {
+    let labelled = labelled(asked.settings, asked.pod);
+    let labelled: Vec<_> = labelled
+        .into_iter()
+        .filter(|(_, label)| *label == OPT_IN)
+        .collect();
+    if labelled.iter().any(|(endpoint, _)| is_for_aws(endpoint)) {
+        return Ok(None);
+    }
+    let plan = match identity.endpoint {
+        None => Plan {
+            grants: Vec::new(),
+            identity: Some(identity),
+            sidecar: None,
+        },
+        Some(endpoint) => {
+            let grants = grants(asked, &labelled)?;
+            let served = grants
+                .iter()
+                .map(|(endpoint, _)| *endpoint)
+                .filter(|one| is_served(one));
+            let sidecar = sidecar(asked, served.chain([endpoint]).collect())?;
+            Plan {
+                grants,
+                identity: Some(identity),
+                sidecar,
+            }
+        }
+    };
+    collide::pod(asked.settings, &plan, &asked.request.pod, asked.pod)?;
+    Ok(Some(plan))
+}
+
+fn is_for_aws(endpoint: &EndpointSettings) -> bool {
+    let names = [&endpoint.token_env, &endpoint.annotation_env];
+    names
+        .iter()
+        .any(|name| *name == AWS_ROLE_ARN || *name == AWS_TOKEN_FILE)
+}
+
+fn is_served(endpoint: &EndpointSettings) -> bool {
+    endpoint.mode == InjectionMode::Sidecar
+}
+
+fn is_projected(endpoint: &EndpointSettings) -> bool {
+    endpoint.mode == InjectionMode::Projected
+}
+
+/// The endpoints whose label says `true`, with their annotations; every label has to say something we know.
+fn grants<'a>(
+    asked: &Asked<'_, '_>,
+    labelled: &[(&'a EndpointSettings, &str)],
+) -> Result<Vec<Grant<'a>>, Refusal> {
+    let mut grants = Vec::new();
+    for (endpoint, label) in labelled {
+        match *label {
+            OPT_IN => grants.push((*endpoint, annotation(asked, endpoint)?)),
+            OPT_OUT => {}
+            _ => {
+                return Err(Refusal::LabelValue {
+                    pod: asked.request.pod.clone(),
+                    key: endpoint.key.clone(),
+                });
+            }
+        }
+    }
+    Ok(grants)
+}
+
+fn annotation(
+    asked: &Asked<'_, '_>,
+    endpoint: &EndpointSettings,
+) -> Result<AnnotationValue, Refusal> {
+    let EndpointSettings { key, shape, .. } = endpoint;
+    let text = asked.pod.annotation(key).unwrap_or_default();
+    AnnotationValue::parse(text, *shape).map_err(|problem| match problem {
+        AnnotationProblem::Empty => Refusal::AnnotationMissing {
+            pod: asked.request.pod.clone(),
+            key: key.clone(),
+            shape: *shape,
+        },
+        AnnotationProblem::Shape | AnnotationProblem::TooLong { .. } => {
+            let key = key.clone();
+            Refusal::AnnotationInvalid {
+                pod: asked.request.pod.clone(),
+                key,
+                problem,
+                shape: *shape,
+            }
+        }
+    })
+}
+
+fn sidecar<'a>(
+    asked: &Asked<'a, '_>,
+    mut endpoints: Vec<&'a EndpointSettings>,
+) -> Result<Option<SidecarPlan<'a>>, Refusal> {
+    let Some(first) = endpoints.first() else {
+        return Ok(None);
+    };
+    let name = &asked.request.pod;
+    let identity = asked.settings.identity.as_ref();
+    let key = match (first.key.as_str(), identity) {
+        ("", Some(identity)) => format!(
+            "annotation {}/{ROLE} of its ServiceAccount",
+            identity.prefix
+        ),
+        (label, _) => format!("label {label}"),
+    };
+    runs_where_we_can(key, asked)?;
+    let wishes = Wishes::parse(name, asked.pod)?;
+    let server_ca = asked.server_ca;
+    let server_ca = server_ca.ok_or_else(|| Refusal::ServerCaMissing { pod: name.clone() })?;
+    // The other entry of the webhook configuration may have been called before, and have made the sidecar serve its endpoint too.
+    if let Some(more) = collide::served_besides(asked.settings, &endpoints, &asked.pod.spec) {
+        endpoints.push(more);
+    }
+    Ok(Some(SidecarPlan {
+        endpoints,
+        server_ca,
+        user: wishes.user(&asked.pod.spec),
+        volume: wishes.volume,
+    }))
+}
+
+fn runs_where_we_can(key: String, asked: &Asked<'_, '_>) -> Result<(), Refusal> {
+    let pod = asked.request.pod.clone();
+    if asked.pod.spec.is_windows() {
+        return Err(Refusal::Windows { pod, key });
+    }
+    if asked.pod.spec.host_network == Some(true) {
+        return Err(Refusal::HostNetwork { pod, key });
+    }
+    Ok(())
+}
+
+/// The value of a label that asks for a token.
+pub(crate) const OPT_IN: &str = "true";
+const OPT_OUT: &str = "false";
