@@ -274,7 +274,7 @@ fn settings_of_service_accounts_that_cannot_be_are_refused() {
         ("{lookupTimeout: 10s}", "is not between 10ms and 3s"),
         (
             "{endpoint: ghost}",
-            "serviceAccounts.endpoint is ghost, and no endpoint has that name",
+            "is ghost, and no endpoint has that name",
         ),
         ("{mountPath: ../x}", "is no absolute path"),
         ("{region: 'eu west'}", "is no region"),
