@@ -287,7 +287,7 @@ fn settings_of_service_accounts_that_cannot_be_are_refused() {
         ),
         (
             "{containerCredentials: {}}",
-            "containerCredentials.file is missing",
+            "containerCredentials.file (line",
         ),
         ("{ghost: 1}", "is unknown here"),
     ] {
