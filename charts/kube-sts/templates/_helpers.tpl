@@ -92,6 +92,34 @@ app.kubernetes.io/component: {{ first . }}
 {{- $found | toJson }}
 {{- end }}
 
+{{/* Whether there is an injector: something asks for it, an endpoint or the part for ServiceAccounts. */}}
+{{- define "kube-sts.hasInjector" -}}
+{{- if or (include "kube-sts.injecting" . | fromJsonArray) .Values.injector.serviceAccounts.enabled }}true{{ end }}
+{{- end }}
+
+{{/* Which namespaces a webhook looks at: include "kube-sts.namespaceSelector" (list . .Values.injector.namespaceSelector) */}}
+{{- define "kube-sts.namespaceSelector" -}}
+{{- $root := index . 0 -}}
+{{- $selector := index . 1 -}}
+{{- with $selector.matchLabels -}}
+matchLabels:
+  {{- toYaml . | nindent 2 }}
+{{ end -}}
+matchExpressions:
+- key: kubernetes.io/metadata.name
+  operator: NotIn
+  values: {{ uniq (list "kube-system" "kube-public" "kube-node-lease" $root.Release.Namespace) | toJson }}
+{{- with $selector.matchExpressions }}
+{{ toYaml . }}
+{{- end }}
+{{- end }}
+
+{{/* The kubelet's static pods: the API server only mirrors them, and nothing can be added to them. */}}
+{{- define "kube-sts.notAMirrorPod" -}}
+- name: not-a-mirror-pod
+  expression: '!has(object.metadata.annotations) || !("kubernetes.io/config.mirror" in object.metadata.annotations)'
+{{- end }}
+
 {{/* Mistakes that the schema cannot see. */}}
 {{- define "kube-sts.validate" -}}
 {{- if not .Values.sts.endpoints }}
@@ -158,10 +186,15 @@ injector:
   sidecar:
     image: {{ include "kube-sts.image" (list . .Values.refresher.image) | quote }}
     imagePullPolicy: {{ .Values.refresher.image.pullPolicy }}
+    form: {{ .Values.refresher.form }}
     tokenLifetime: {{ .Values.refresher.tokenLifetime }}
     waitTimeout: {{ .Values.refresher.waitTimeout }}
     resources:
       {{- toYaml .Values.refresher.resources | nindent 6 }}
+  {{- if .Values.injector.serviceAccounts.enabled }}
+  serviceAccounts:
+    {{- toYaml .Values.injector.serviceAccounts.settings | nindent 4 }}
+  {{- end }}
 {{- end }}
 
 {{/* What the container of every pod of ours may do: nothing but run. No uid: the image has one, and OpenShift gives its own. */}}
