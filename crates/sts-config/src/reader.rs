@@ -69,9 +69,10 @@ impl<'a> Section<'a> {
         }
     }
 
-    /// Whether the key is there.
+    /// Whether the key is there with a value.
     pub(crate) fn has(&self, key: &str) -> bool {
-        self.peek(key).is_some()
+        self.peek(key)
+            .is_some_and(|node| !matches!(node.value, Value::Null))
     }
 
     /// Whether the key is there with a mapping as its value.

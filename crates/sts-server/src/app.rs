@@ -23,6 +23,11 @@ pub(crate) fn router(endpoints: Vec<(String, Arc<EndpointState>)>) -> Router {
         .fold(Router::new(), |router, (prefix, state)| {
             router.merge(endpoint::router(&prefix, &state))
         });
+    limited(routes)
+}
+
+/// What stands around every handler.
+fn limited(routes: Router) -> Router {
     let limits = ServiceBuilder::new()
         .layer(CatchPanicLayer::new())
         .layer(HandleErrorLayer::new(
@@ -30,4 +35,31 @@ pub(crate) fn router(endpoints: Vec<(String, Arc<EndpointState>)>) -> Router {
         ))
         .timeout(PATIENCE);
     routes.layer(limits)
+}
+
+#[cfg(test)]
+mod tests {
+    use axum::body::Body;
+    use axum::http::{Request, StatusCode};
+    use axum::routing::get;
+    use tower::ServiceExt as _;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn http_023_a_panic_costs_one_request() {
+        let panics = async || -> &'static str { panic!("on purpose") };
+        let routes = Router::new()
+            .route("/panics", get(panics))
+            .route("/works", get(async || "works"));
+        let router = limited(routes);
+        for (path, status) in [
+            ("/panics", StatusCode::INTERNAL_SERVER_ERROR),
+            ("/works", StatusCode::OK),
+        ] {
+            let request = Request::get(path).body(Body::empty()).unwrap();
+            let answer = router.clone().oneshot(request).await.unwrap();
+            assert_eq!(answer.status(), status, "{path}");
+        }
+    }
 }

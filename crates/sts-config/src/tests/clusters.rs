@@ -158,3 +158,17 @@ fn rates_have_defaults_and_zero_is_none() {
         assert!(error.contains("is no number of exchanges"), "{error}");
     }
 }
+
+/// YAML's way to leave a value out, which templates do.
+#[test]
+fn a_key_without_a_value_is_as_good_as_none() {
+    let text = format!(
+        "{}  rules:\n  clusters:\n  danger:\n",
+        OPENUNISON.trim_end_matches(' ')
+    );
+    let config = Config::parse(&text).unwrap();
+    assert_eq!(config.endpoints[0].clusters.len(), 1);
+    let removed = OPENUNISON.split("  injector:").next().unwrap();
+    let config = Config::parse(&format!("{removed}  injector:\n")).unwrap();
+    assert!(config.endpoints[0].injection.is_none());
+}

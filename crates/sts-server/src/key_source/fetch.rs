@@ -214,3 +214,7 @@ pub(crate) async fn download(
         cache_control,
     })
 }
+
+#[cfg(test)]
+#[path = "fetch/tests.rs"]
+mod tests;

@@ -80,3 +80,19 @@ async fn one_of_several_key_sets_is_enough_to_be_ready() {
     read(&bad).await;
     assert!(readiness.is_ready(), "never because of one of several");
 }
+
+/// What cannot be used leaves what we have, until that is too old.
+#[tokio::test]
+async fn jwks_007_the_previous_set_stays_until_it_is_too_old() {
+    let (_directory, file) = directory();
+    let source = source("c1", Some(TokenBuilder::ISSUER), &file);
+    assert!(source.read(source.attempt.lock().await).await);
+    std::fs::write(&file, r#"{"keys":[]}"#).unwrap();
+    assert!(!source.read(source.attempt.lock().await).await);
+    assert!(source.current().is_some());
+    tokio::time::pause();
+    tokio::time::advance(OLDEST / 2).await;
+    assert!(source.current().is_some());
+    tokio::time::advance(OLDEST / 2).await;
+    assert!(source.current().is_none());
+}

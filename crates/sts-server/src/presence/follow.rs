@@ -90,7 +90,7 @@ impl Followed {
             let request = self.kind.one(namespace, name)?;
             let page = page(&client, request, LARGEST_ONE, ONE_PATIENCE).await?;
             let found = page
-                .items
+                .items()
                 .first()
                 .filter(|object| object.uid().ok() == Some(uid));
             Ok(found.map_or(Existence::Absent, |object| {
@@ -140,7 +140,7 @@ impl Followed {
         loop {
             let request = self.kind.list(next.as_deref())?;
             let page = page(client, request, LARGEST_PAGE, PAGE_PATIENCE).await?;
-            for object in &page.items {
+            for object in page.items() {
                 entries.insert(object.uid()?, object.deletion());
             }
             next = page.metadata.next.filter(|next| !next.is_empty());

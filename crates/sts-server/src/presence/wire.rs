@@ -73,7 +73,14 @@ impl Kind {
 #[derive(Debug, Deserialize)]
 pub(super) struct Page {
     pub(super) metadata: PageMetadata,
-    pub(super) items: Vec<Object>,
+    /// `null` where there is none.
+    items: Option<Vec<Object>>,
+}
+
+impl Page {
+    pub(super) fn items(&self) -> &[Object] {
+        self.items.as_deref().unwrap_or_default()
+    }
 }
 
 #[derive(Debug, Deserialize)]
@@ -116,5 +123,32 @@ impl Object {
                 u64::try_from(at).unwrap_or_default(),
             )),
         )
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// As kube-apiserver 1.36 writes it.
+    #[test]
+    fn a_list_of_nothing_is_a_list() {
+        let text = r#"{"kind":"PartialObjectMetadataList","apiVersion":"meta.k8s.io/v1","metadata":{"resourceVersion":"7"},"items":null}"#;
+        let page: Page = serde_json::from_str(text).unwrap();
+        assert_eq!(page.items().len(), 0);
+        assert_eq!(page.metadata.resource_version, "7");
+    }
+
+    #[test]
+    fn of_metadata_only_uid_version_and_deletion_are_read() {
+        let text = r#"{"metadata":{"name":"p","uid":"11111111-2222-4333-8444-555555555555","resourceVersion":"9",
+            "deletionTimestamp":"2027-01-15T08:00:00Z","managedFields":[{"fieldsV1":{"f:metadata":{}}}]}}"#;
+        let object: Object = serde_json::from_str(text).unwrap();
+        assert_eq!(
+            object.uid().ok(),
+            Some(0x1111_1111_2222_4333_8444_5555_5555_5555)
+        );
+        assert_eq!(object.version(), "9");
+        assert_eq!(object.deletion().map(UnixSeconds::get), Some(1_800_000_000));
     }
 }

@@ -4,16 +4,18 @@ use std::time::Duration;
 
 use serde_json::Value;
 use tokio::io::AsyncWriteExt as _;
+use tokio::net::TcpStream;
 use tokio::time::{Instant, timeout};
+use tokio_rustls::client::TlsStream;
 
 use super::support::{Server, eventually, token};
 
 const HEADERS: u8 = 1;
-const SETTINGS: u8 = 4;
+pub(crate) const SETTINGS: u8 = 4;
 const END_HEADERS: u8 = 4;
 
 /// An HTTP/2 frame (RFC 9113, section 4.1).
-fn frame(kind: u8, flags: u8, stream: u32, payload: &[u8]) -> Vec<u8> {
+pub(crate) fn frame(kind: u8, flags: u8, stream: u32, payload: &[u8]) -> Vec<u8> {
     let length = u32::try_from(payload.len()).unwrap().to_be_bytes();
     let mut frame = length[1..].to_vec();
     frame.extend([kind, flags]);
@@ -31,15 +33,23 @@ fn headers_without_end(stream: u32) -> Vec<u8> {
     frame(HEADERS, END_HEADERS, stream, &block)
 }
 
+/// A connection with HTTP/2's beginning said (RFC 9113, section 3.4).
+pub(crate) async fn http_2(server: &Server) -> TlsStream<TcpStream> {
+    let mut stream = server.connect(&[b"h2"]).await;
+    let mut bytes = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n".to_vec();
+    bytes.extend(frame(SETTINGS, 0, 0, &[]));
+    stream.write_all(&bytes).await.unwrap();
+    stream
+}
+
 /// More requests than can be worked on at once, none of which comes to its end.
 #[tokio::test]
 async fn requests_without_an_end_take_nobodys_place() {
     let server = Server::start().await;
     let mut held = Vec::new();
     for _ in 0..40 {
-        let mut stream = server.connect(&[b"h2"]).await;
-        let mut bytes = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n".to_vec();
-        bytes.extend(frame(SETTINGS, 0, 0, &[]));
+        let mut stream = http_2(&server).await;
+        let mut bytes = Vec::new();
         for request in 0..16 {
             bytes.extend(headers_without_end(2 * request + 1));
         }
@@ -104,7 +114,7 @@ async fn idle_connections_do_not_keep_probes_out() {
     let server = Server::start().await;
     let mut held = Vec::new();
     for _ in 0..100 {
-        held.push(tokio::net::TcpStream::connect(server.admin).await.unwrap());
+        held.push(TcpStream::connect(server.admin).await.unwrap());
     }
     let probe = timeout(Duration::from_secs(3), server.admin("/livez")).await;
     assert_eq!(probe.unwrap().status(), 200);

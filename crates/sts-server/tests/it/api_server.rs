@@ -1,38 +1,99 @@
-//! What is asked of the API server and when. It is a stand-in: the real one cannot be made to give no answer.
+//! What is asked of the API server and when. It is a stand-in: the real one cannot be made to give no answer, or a wrong one.
 
-use std::sync::Arc;
+use std::convert::Infallible;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use axum::Router;
+use axum::body::Body;
+use axum::http::{StatusCode, header};
+use axum::response::{IntoResponse as _, Response};
 use axum::routing::{get, post};
-use test_support::TestKey;
+use test_support::{TestKey, TokenBuilder};
 use tokio::net::TcpListener;
+use tokio::time::Instant;
 
 use super::support::{Server, Setup, eventually, refused, token, valid};
 
-/// A server whose endpoint `aws` asks an API server that has keys and never answers a TokenReview; and the number of those reviews.
-async fn start() -> (Server, Arc<AtomicUsize>) {
+/// What the API server answers to TokenReviews.
+#[derive(Clone)]
+enum Answer {
+    /// This status and body.
+    Body(u16, String),
+    /// Nothing, ever.
+    Nothing,
+    /// A body that comes byte by byte.
+    Slowly,
+}
+
+impl Answer {
+    fn body(status: u16, body: impl Into<String>) -> Self {
+        Self::Body(status, body.into())
+    }
+
+    async fn give(self) -> Response {
+        match self {
+            Self::Body(status, body) => {
+                let kind = [(header::CONTENT_TYPE, "application/json")];
+                (StatusCode::from_u16(status).unwrap(), kind, body).into_response()
+            }
+            Self::Nothing => std::future::pending().await,
+            Self::Slowly => {
+                let bytes = futures_util::stream::unfold((), async |()| {
+                    tokio::time::sleep(Duration::from_millis(500)).await;
+                    Some((Ok::<_, Infallible>("x"), ()))
+                });
+                Body::from_stream(bytes).into_response()
+            }
+        }
+    }
+}
+
+/// What a stand-in was asked, and what it answers next.
+struct StandIn {
+    reviews: Arc<AtomicUsize>,
+    /// Requests to where the discovery document says that the keys are.
+    misled: Arc<AtomicUsize>,
+    answer: Arc<Mutex<Answer>>,
+}
+
+/// A server whose endpoint `aws` asks an API server that has keys, and answers TokenReviews as the test says.
+async fn start_with(answer: Answer) -> (Server, StandIn) {
     let mut setup = Setup::new();
-    let reviews = Arc::new(AtomicUsize::new(0));
-    let counter = Arc::clone(&reviews);
+    let stand_in = StandIn {
+        reviews: Arc::default(),
+        misled: Arc::default(),
+        answer: Arc::new(Mutex::new(answer)),
+    };
+    let (counter, answers) = (Arc::clone(&stand_in.reviews), Arc::clone(&stand_in.answer));
     let review = async move || {
         counter.fetch_add(1, Ordering::Relaxed);
-        std::future::pending::<()>().await;
+        let answer = answers.lock().unwrap().clone();
+        answer.give().await
     };
     let keys = TestKey::jwks(&[TestKey::rsa()]);
+    let elsewhere = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let discovery = serde_json::json!({
+        "issuer": TokenBuilder::ISSUER,
+        "jwks_uri": format!("http://{}/keys", elsewhere.local_addr().unwrap()),
+    });
     let router = Router::new()
+        .route(
+            "/.well-known/openid-configuration",
+            get(async move || discovery.to_string()),
+        )
         .route("/openid/v1/jwks", get(async move || keys))
         .route("/apis/authentication.k8s.io/v1/tokenreviews", post(review));
+    let misled = Arc::clone(&stand_in.misled);
+    let trap = Router::new().fallback(async move || {
+        misled.fetch_add(1, Ordering::Relaxed);
+        TestKey::jwks(&[TestKey::other_rsa()])
+    });
+    serve(elsewhere, trap);
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
-    #[expect(
-        clippy::disallowed_methods,
-        reason = "the test itself stands for the process"
-    )]
-    drop(tokio::task::spawn(async move {
-        axum::serve(listener, router).await.unwrap();
-    }));
+    serve(listener, router);
     let kubeconfig = format!(
         "apiVersion: v1\nkind: Config\ncurrent-context: a\nclusters: [{{name: a, cluster: {{server: \"http://{address}\"}}}}]\n\
          contexts: [{{name: a, context: {{cluster: a, user: a}}}}]\nusers: [{{name: a, user: {{}}}}]\n"
@@ -41,14 +102,113 @@ async fn start() -> (Server, Arc<AtomicUsize>) {
     std::fs::write(&path, kubeconfig).unwrap();
     setup.kubeconfig = Some(path);
     let file = format!("{{file: {}}}", setup.path("jwks.json").display());
+    let issuer = format!("  issuer: {}\n", TokenBuilder::ISSUER);
     setup.changes = vec![
         (file, "{apiServer: {}}".to_owned()),
+        (issuer, String::new()),
         (
             "verification: jwks".to_owned(),
             "verification: tokenReview".to_owned(),
         ),
     ];
-    (setup.start().await, reviews)
+    (setup.start().await, stand_in)
+}
+
+fn serve(listener: TcpListener, router: Router) {
+    #[expect(
+        clippy::disallowed_methods,
+        reason = "the test itself stands for the process"
+    )]
+    drop(tokio::task::spawn(async move {
+        axum::serve(listener, router).await.unwrap();
+    }));
+}
+
+async fn start() -> (Server, Arc<AtomicUsize>) {
+    let (server, stand_in) = start_with(Answer::Nothing).await;
+    (server, stand_in.reviews)
+}
+
+/// A review that vouches for [`token`].
+fn good_review() -> String {
+    serde_json::json!({
+        "apiVersion": "authentication.k8s.io/v1", "kind": "TokenReview", "metadata": {}, "spec": {},
+        "status": {
+            "authenticated": true, "audiences": [TokenBuilder::AUDIENCE],
+            "user": {
+                "username": "system:serviceaccount:team-a:app", "uid": TokenBuilder::SERVICE_ACCOUNT_UID,
+                "extra": {
+                    "authentication.kubernetes.io/pod-name": ["p1"],
+                    "authentication.kubernetes.io/pod-uid": [TokenBuilder::POD_UID],
+                },
+            },
+        },
+    })
+    .to_string()
+}
+
+#[tokio::test]
+async fn live_017_answers_that_say_nothing_are_503() {
+    let (server, stand_in) = start_with(Answer::Nothing).await;
+    let large = format!("{{\"x\":\"{}\"}}", "x".repeat(5 << 20));
+    for answer in [
+        Answer::body(429, "{}"),
+        Answer::body(500, "{}"),
+        Answer::body(201, "{"),
+        Answer::body(201, "{}"),
+        Answer::body(201, large),
+        Answer::body(302, ""),
+        Answer::Slowly,
+    ] {
+        *stand_in.answer.lock().unwrap() = answer;
+        let begin = Instant::now();
+        let response = server.bearer("/aws/token", &token()).await;
+        let headers = refused(response, 503, "temporarily_unavailable").await;
+        assert_eq!(headers["retry-after"], "5");
+        assert!(
+            begin.elapsed() < Duration::from_secs(9),
+            "{:?}",
+            begin.elapsed()
+        );
+    }
+    *stand_in.answer.lock().unwrap() = Answer::body(201, good_review());
+    assert_eq!(server.bearer("/aws/token", &token()).await.status(), 200);
+    let log = server.lines().join("\n");
+    assert!(!log.contains(&token()), "no token in the log");
+}
+
+/// There is no cache of verdicts: each exchange is a question.
+#[tokio::test]
+async fn live_019_two_exchanges_are_two_reviews() {
+    let (server, stand_in) = start_with(Answer::body(201, good_review())).await;
+    for count in 1..=2 {
+        assert_eq!(server.bearer("/aws/token", &token()).await.status(), 200);
+        assert_eq!(stand_in.reviews.load(Ordering::Relaxed), count);
+    }
+}
+
+#[tokio::test]
+async fn jwks_004_where_a_document_says_that_the_keys_are_is_not_followed() {
+    let (server, stand_in) = start_with(Answer::body(201, good_review())).await;
+    assert_eq!(server.bearer("/aws/token", &token()).await.status(), 200);
+    let forged = valid().sign(TestKey::other_rsa());
+    let response = server.bearer("/aws/token", &forged).await;
+    refused(response, 401, "invalid_token").await;
+    assert_eq!(stand_in.misled.load(Ordering::Relaxed), 0);
+}
+
+/// The alarm that catalogue and operators know it by is a count of its own.
+#[tokio::test]
+async fn live_014_a_disagreement_is_counted() {
+    let other = good_review().replace("team-a:app", "team-a:other");
+    let (server, _) = start_with(Answer::body(201, other)).await;
+    let response = server.bearer("/aws/token", &token()).await;
+    refused(response, 401, "invalid_token").await;
+    let metrics = server.admin("/metrics").await.text().await.unwrap();
+    assert!(
+        metrics.contains(r#"reason="review_disagrees"} 1"#),
+        "{metrics}"
+    );
 }
 
 #[tokio::test]

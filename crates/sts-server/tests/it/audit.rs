@@ -112,3 +112,31 @@ async fn no_log_line_holds_a_part_of_a_token() {
     }
     assert!(!log.contains("canary"), "{log}");
 }
+
+/// `docs/audit.md` is what readers of the trail build on.
+#[tokio::test]
+async fn every_field_and_reason_is_documented() {
+    let server = Server::start().await;
+    drop(server.bearer("/aws/token", &token()).await);
+    drop(server.bearer("/aws/token", "garbage").await);
+    let denied = valid()
+        .claim("sub", "system:serviceaccount:team-b:app")
+        .at("/kubernetes.io/namespace", "team-b");
+    drop(
+        server
+            .bearer("/aws/token", &denied.sign(TestKey::rsa()))
+            .await,
+    );
+    let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../../docs/audit.md");
+    let documented = std::fs::read_to_string(path).unwrap();
+    // Of every log line.
+    let common = ["level", "message", "target"];
+    for line in server.audit(3).await {
+        let fields = line.as_object().unwrap().keys();
+        let reason = line["reason"].as_str().unwrap();
+        for name in fields.map(String::as_str).chain([reason]) {
+            let known = common.contains(&name) || documented.contains(&format!("`{name}`"));
+            assert!(known, "{name} is not in docs/audit.md");
+        }
+    }
+}

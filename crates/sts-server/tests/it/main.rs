@@ -13,6 +13,7 @@ mod audit;
 mod command_line;
 mod documents;
 mod exchange;
+mod flood;
 mod http;
 mod life;
 mod metrics;

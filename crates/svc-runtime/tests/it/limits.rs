@@ -8,7 +8,7 @@ use tokio::io::{AsyncRead, AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::time::{Instant, timeout};
 
-use crate::support::{Server, background, quick};
+use crate::support::{LARGE, Server, background, quick};
 
 const PATIENCE: Duration = Duration::from_secs(10);
 
@@ -125,6 +125,23 @@ async fn handler_that_stalls_is_cut() {
             .await
             .is_err()
     );
+}
+
+/// The answer does not fit into the buffers on the way, and its reader reads nothing. hyper has taken the whole of it, so that the
+/// connection counts as idle: that is what bounds it.
+#[tokio::test]
+async fn http_017_a_reader_that_does_not_read_is_cut() {
+    let server = Server::start(Limits {
+        idle_timeout: Duration::from_millis(300),
+        ..quick()
+    })
+    .await;
+    let mut stream = server.connect(b"http/1.1").await;
+    let request = b"GET /large HTTP/1.1\r\nhost: server.test\r\n\r\n";
+    stream.write_all(request).await.unwrap();
+    tokio::time::sleep(Duration::from_secs(2)).await;
+    let said = read_to_close(&mut stream).await;
+    assert!(said.len() < LARGE, "all of it was kept for the reader");
 }
 
 #[tokio::test]

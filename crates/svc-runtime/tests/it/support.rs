@@ -19,6 +19,8 @@ use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 
 pub(crate) const NAME: &str = "server.test";
+/// The size of the answer at `/large`: more than the kernel's buffers of a connection hold.
+pub(crate) const LARGE: usize = 64 << 20;
 
 pub(crate) struct Server {
     pub(crate) address: SocketAddr,
@@ -125,6 +127,7 @@ fn router(entered: Arc<Notify>) -> Router {
             "/peer",
             get(async |ConnectInfo(peer): ConnectInfo<SocketAddr>| peer.ip().to_string()),
         )
+        .route("/large", get(async || vec![b'x'; LARGE]))
         .route(
             "/slow",
             get(async move || {

@@ -1,9 +1,9 @@
 #!/bin/sh
 # Runs etcd and kube-apiserver as long as the test process lives. Whoever starts this asks the kernel to send SIGTERM when it dies,
 # however it dies; then both programs are killed and the directory is removed.
-# Arguments: directory, etcd, kube-apiserver, port of etcd, port of its peers, port of kube-apiserver.
+# Arguments: directory, etcd, kube-apiserver, port of etcd, port of its peers, port of kube-apiserver, issuer of tokens.
 set -u
-directory=$1 etcd=$2 apiserver=$3 client=$4 peer=$5 secure=$6
+directory=$1 etcd=$2 apiserver=$3 client=$4 peer=$5 secure=$6 issuer=$7
 
 children=
 end() {
@@ -28,7 +28,7 @@ setpriv --pdeathsig KILL -- "$apiserver" \
     --cert-dir "$directory/tls" --token-auth-file "$directory/tokens.csv" \
     --service-cluster-ip-range 10.0.0.0/24 --allow-privileged \
     --authorization-mode RBAC --disable-admission-plugins ServiceAccount --enable-aggregator-routing \
-    --service-account-issuer https://kubernetes.default.svc.cluster.local \
+    --service-account-issuer "$issuer" \
     --service-account-key-file "$directory/accounts.pub" --service-account-signing-key-file "$directory/accounts.key" \
     >"$directory/kube-apiserver.log" 2>&1 &
 children="$children $!"

@@ -14,6 +14,8 @@ use serde_json::{Value, json};
 use tokio::sync::OnceCell;
 use tokio::time::{Instant, sleep};
 
+/// Whose tokens they are, and whom they are for by default.
+pub(crate) const ISSUER: &str = "https://kubernetes.default.svc.cluster.local";
 const ADMINISTRATOR: &str = "administrator-of-the-tests";
 /// How long the API server may take to start beside other builds.
 const START: Duration = Duration::from_secs(90);
@@ -39,6 +41,11 @@ impl ControlPlane {
 
     /// One of a test's own, to stop and to break. It ends when it is dropped.
     pub(crate) async fn start() -> Self {
+        Self::start_as(ISSUER).await
+    }
+
+    /// The same, as an issuer of its own.
+    pub(crate) async fn start_as(issuer: &str) -> Self {
         // Fails where another control plane of this process did it already.
         drop(rustls::crypto::aws_lc_rs::default_provider().install_default());
         let binaries = binaries();
@@ -56,7 +63,7 @@ impl ControlPlane {
             format!("{ADMINISTRATOR},admin,admin,system:masters\n"),
         );
         let ports = [free_port(), free_port(), free_port()];
-        let guardian = guard(&directory, &binaries, ports);
+        let guardian = guard(&directory, &binaries, ports, issuer);
         let this = Self {
             url: format!("https://127.0.0.1:{}", ports[2].port()),
             ca_file: directory.join("tls/apiserver.crt"),
@@ -178,7 +185,8 @@ impl ControlPlane {
         audience: Option<&str>,
         pod: Option<(&str, &str)>,
     ) -> String {
-        let mut spec = json!({"expirationSeconds": 3600});
+        // What the kubelet asks for: with it and its own audience kube-apiserver gives a token for a year.
+        let mut spec = json!({"expirationSeconds": 3607});
         if let Some(audience) = audience {
             spec["audiences"] = json!([audience]);
         }
@@ -229,7 +237,12 @@ pub(crate) fn free_port() -> SocketAddr {
 
 /// Starts the script on a thread that lives as long as the control plane shall: the kernel signals the script when that thread ends, and
 /// with it when the process ends, however it does. (A test's own thread ends with the test.)
-fn guard(directory: &Path, binaries: &Path, ports: [SocketAddr; 3]) -> mpsc::Sender<()> {
+fn guard(
+    directory: &Path,
+    binaries: &Path,
+    ports: [SocketAddr; 3],
+    issuer: &str,
+) -> mpsc::Sender<()> {
     let (sender, receiver) = mpsc::channel();
     let mut command = Command::new("setpriv");
     command
@@ -240,7 +253,8 @@ fn guard(directory: &Path, binaries: &Path, ports: [SocketAddr; 3]) -> mpsc::Sen
         ))
         .arg(directory)
         .args([binaries.join("etcd"), binaries.join("kube-apiserver")])
-        .args(ports.map(|address| address.port().to_string()));
+        .args(ports.map(|address| address.port().to_string()))
+        .arg(issuer);
     drop(std::thread::spawn(move || {
         let mut script: Child = command.spawn().unwrap();
         // Until the sender is used or dropped.

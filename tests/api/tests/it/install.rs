@@ -24,6 +24,11 @@ pub(crate) struct Install {
     count: AtomicU32,
 }
 
+/// The Secret of a second endpoint's signing key.
+pub(crate) const SECOND_KEY: &str = "second-signing-key";
+/// The Secret with another cluster's kubeconfig.
+pub(crate) const BLUE_SECRET: &str = "blue-kubeconfig";
+
 /// What of the chart is left out or added.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Variant {
@@ -33,7 +38,17 @@ pub(crate) struct Variant {
     pub(crate) without_create: bool,
     /// No Secrets and no ConfigMap, but the right to create them: an installation without the chart.
     pub(crate) without_objects: bool,
+    /// What the server may do with pods and ServiceAccounts: what `verification: watch` needs is `list` and `watch`.
+    pub(crate) presence: &'static [&'static str],
 }
+
+/// The rights of a server that follows pods and ServiceAccounts.
+pub(crate) const WATCH: Variant = Variant {
+    without_reviews: true,
+    without_create: false,
+    without_objects: false,
+    presence: &["list", "watch"],
+};
 
 /// A pod of the API server: pending for ever, but a pod.
 #[derive(Clone, Debug)]
@@ -94,7 +109,7 @@ impl Install {
 
     /// The chart's empty Secrets and ConfigMap.
     async fn create_objects(&self) {
-        for name in ["aws-signing-key", "server-tls", "injector-tls"] {
+        for name in ["aws-signing-key", SECOND_KEY, "server-tls", "injector-tls"] {
             let object = json!({"metadata": {"name": name}, "type": "Opaque"});
             drop(self.plane.create(&self.path("secrets"), object).await);
         }
@@ -122,7 +137,7 @@ impl Install {
             "create"
         };
         let mut rules = vec![
-            json!({"apiGroups": [""], "resources": ["secrets"], "resourceNames": ["aws-signing-key"],
+            json!({"apiGroups": [""], "resources": ["secrets"], "resourceNames": ["aws-signing-key", SECOND_KEY],
                 "verbs": [create, "get", "list", "watch", "update", "patch"]}),
             json!({"apiGroups": [""], "resources": ["secrets"], "resourceNames": ["server-tls"],
                 "verbs": ["get", "list", "watch", "update"]}),
@@ -130,15 +145,22 @@ impl Install {
                 "verbs": ["list", "watch", "patch"]}),
             json!({"apiGroups": [""], "resources": ["configmaps"], "resourceNames": ["server-keys"],
                 "verbs": ["get", "patch"]}),
+            json!({"apiGroups": [""], "resources": ["secrets"], "resourceNames": [BLUE_SECRET], "verbs": ["list", "watch"]}),
             json!({"apiGroups": ["events.k8s.io"], "resources": ["events"], "verbs": ["create", "patch"]}),
         ];
         if variant.without_objects {
             rules.push(json!({"apiGroups": [""], "resources": ["secrets"], "verbs": ["create"]}));
         }
         self.grant("roles", "server", json!(rules)).await;
+        let mut rules = Vec::new();
         if !variant.without_reviews {
-            let rule = json!({"apiGroups": ["authentication.k8s.io"], "resources": ["tokenreviews"], "verbs": ["create"]});
-            self.grant("clusterroles", "server", json!([rule])).await;
+            rules.push(json!({"apiGroups": ["authentication.k8s.io"], "resources": ["tokenreviews"], "verbs": ["create"]}));
+        }
+        if !variant.presence.is_empty() {
+            rules.push(json!({"apiGroups": [""], "resources": ["pods", "serviceaccounts"], "verbs": variant.presence}));
+        }
+        if !rules.is_empty() {
+            self.grant("clusterroles", "server", json!(rules)).await;
         }
     }
 
@@ -217,7 +239,12 @@ impl Install {
     }
 
     /// A configuration for one process: each has ports of its own.
-    pub(crate) fn config_file(&self, listen: SocketAddr, admin: SocketAddr) -> PathBuf {
+    pub(crate) fn config_file(
+        &self,
+        listen: SocketAddr,
+        admin: SocketAddr,
+        adjust: impl FnOnce(&mut Value),
+    ) -> PathBuf {
         let number = self.count.fetch_add(1, Ordering::Relaxed);
         let path = self.directory.path().join(format!("config-{number}.yaml"));
         let mut config = json!({
@@ -233,6 +260,8 @@ impl Install {
                 "listen": listen.to_string(), "adminListen": admin.to_string(),
                 "tls": {"secret": "server-tls", "caConfigMap": "server-ca"},
                 "keyLedger": "server-keys",
+                // Tests ask again and again.
+                "rateLimit": {"perAddress": 0, "perPod": 0},
             },
             "injector": {
                 "listen": listen.to_string(), "adminListen": admin.to_string(), "tls": {"secret": "injector-tls"},
@@ -241,6 +270,7 @@ impl Install {
                     "resources": {"requests": {"cpu": "5m", "memory": "8Mi"}, "limits": {"cpu": "100m", "memory": "32Mi"}}},
             },
         });
+<<<<<<< HEAD
         for (name, value) in self.tuning.lock().unwrap().as_object().unwrap() {
             let section = if name == "rateLimit" {
                 &mut config["server"]
@@ -249,6 +279,9 @@ impl Install {
             };
             section[name] = value.clone();
         }
+=======
+        adjust(&mut config);
+>>>>>>> 6d33b5d (Modes, clusters, grace and danger against the real API server; floods, key servers and audit fields in the open)
         // YAML takes JSON.
         std::fs::write(&path, config.to_string()).unwrap();
         path

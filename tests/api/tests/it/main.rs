@@ -12,8 +12,12 @@
     reason = "a test's helpers may fail the test, read the environment, and start tasks that end with the test's runtime"
 )]
 
+mod bench;
+mod clusters;
 mod control_plane;
+mod danger;
 mod exchange;
+mod grace;
 mod install;
 mod keys;
 mod liveness;
@@ -24,5 +28,6 @@ mod replicas;
 mod ring;
 mod rotation;
 mod wait;
+mod watch;
 mod webhook;
 mod webhook_admits;

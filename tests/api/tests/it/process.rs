@@ -5,6 +5,7 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::{Arc, Mutex, OnceLock};
+use std::time::Duration;
 
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
@@ -40,6 +41,16 @@ fn programs() -> &'static Path {
     })
 }
 
+/// The build of a program that is measured, on a core of its own.
+#[expect(
+    clippy::disallowed_methods,
+    reason = "the environment is how `cargo xtask bench exchange` names it"
+)]
+fn measured(program: &str) -> Option<PathBuf> {
+    let path = std::env::var_os("KUBE_STS_BENCH_SERVER").map(PathBuf::from);
+    path.filter(|path| path.ends_with(program))
+}
+
 /// A running program; killed when it is dropped, and by the kernel if the test's thread ends otherwise.
 pub(crate) struct Process {
     child: Child,
@@ -51,20 +62,35 @@ pub(crate) struct Process {
 impl Process {
     /// `sts-server` on free ports of loopback.
     pub(crate) fn server(install: &Install) -> Self {
-        Self::spawn(install, "sts-server", "server", free_port())
+        Self::server_with(install, |_| {})
+    }
+
+    /// The same with another configuration.
+    pub(crate) fn server_with(install: &Install, adjust: impl FnOnce(&mut Value)) -> Self {
+        Self::spawn(install, "sts-server", "server", free_port(), adjust)
     }
 
     /// `injector` at an address that the API server takes for an endpoint of a Service.
     pub(crate) fn injector(install: &Install, listen: SocketAddr) -> Self {
-        Self::spawn(install, "injector", "injector", listen)
+        Self::spawn(install, "injector", "injector", listen, |_| {})
     }
 
-    fn spawn(install: &Install, program: &str, part: &str, listen: SocketAddr) -> Self {
+    fn spawn(
+        install: &Install,
+        program: &str,
+        part: &str,
+        listen: SocketAddr,
+        adjust: impl FnOnce(&mut Value),
+    ) -> Self {
         let admin = free_port();
-        let config = install.config_file(listen, admin);
-        let mut child = Command::new("setpriv")
-            .args(["--pdeathsig", "KILL", "--"])
-            .arg(programs().join(program))
+        let config = install.config_file(listen, admin, adjust);
+        let mut command = Command::new("setpriv");
+        command.args(["--pdeathsig", "KILL", "--"]);
+        match measured(program) {
+            Some(measured) => command.args(["taskset", "-c", "0"]).arg(measured),
+            None => command.arg(programs().join(program)),
+        };
+        let mut child = command
             .arg("--config")
             .arg(config)
             .args(["--namespace", &install.namespace])
@@ -154,16 +180,45 @@ impl Process {
         request.send().await.unwrap().json().await.unwrap()
     }
 
-    /// The reasons of the exchanges so far, from the audit lines.
-    fn reasons(&self) -> Vec<String> {
+    /// The audit lines so far.
+    fn audit(&self) -> Vec<Value> {
         let lines = self.lines();
         let values = lines
             .iter()
             .filter_map(|line| serde_json::from_str(line).ok());
         values
             .filter(|line: &Value| line["target"] == "audit")
-            .map(|line| line["reason"].as_str().unwrap().to_owned())
             .collect()
+    }
+
+    /// The audit line of an exchange, counted from 1. It is written before the answer, but read by another thread.
+    pub(crate) async fn audit_line(&self, exchange: usize) -> Value {
+        eventually("audit lines", async || {
+            self.audit().get(exchange - 1).cloned()
+        })
+        .await
+    }
+
+    /// The audit line of an exchange that was allowed to a pod of a cluster.
+    pub(crate) async fn allowed(&self, cluster: &str) -> Value {
+        let allowed = |line: &Value| line["decision"] == "allow" && line["cluster"] == cluster;
+        eventually("an allowed exchange's audit line", async || {
+            self.audit().into_iter().find(allowed)
+        })
+        .await
+    }
+
+    /// The reasons of the exchanges so far.
+    fn reasons(&self) -> Vec<String> {
+        let reason = |line: Value| line["reason"].as_str().unwrap().to_owned();
+        self.audit().into_iter().map(reason).collect()
+    }
+
+    /// The metrics, as text.
+    pub(crate) async fn metrics(&self) -> String {
+        let url = format!("http://{}/metrics", self.admin);
+        let answer = Client::new().get(url).send().await.unwrap();
+        answer.text().await.unwrap()
     }
 
     /// The reason of an exchange, counted from 1. Its line is written before the answer, but read by another thread.
@@ -184,22 +239,36 @@ impl Process {
         .await
     }
 
-    /// What `/metrics` says.
-    pub(crate) async fn metrics(&self) -> String {
-        let url = format!("http://{}/metrics", self.admin);
-        Client::new()
-            .get(url)
-            .send()
-            .await
-            .unwrap()
-            .text()
-            .await
-            .unwrap()
-    }
-
     pub(crate) fn signal(&self, signal: Signal) {
         let pid = i32::try_from(self.child.id()).unwrap();
         kill(Pid::from_raw(pid), signal).unwrap();
+    }
+
+    /// The CPU time it has used so far.
+    pub(crate) fn cpu(&self) -> Duration {
+        let tasks = std::fs::read_dir(format!("/proc/{}/task", self.program_pid())).unwrap();
+        let spent = tasks.map(|task| {
+            let path = task.unwrap().path().join("schedstat");
+            // Nanoseconds on a CPU. A thread may have ended meanwhile.
+            let text = std::fs::read_to_string(path).unwrap_or_default();
+            let nanoseconds = text.split(' ').next().unwrap_or_default();
+            nanoseconds.parse().unwrap_or_default()
+        });
+        Duration::from_nanos(spent.sum())
+    }
+
+    /// The memory it has now.
+    pub(crate) fn resident_mib(&self) -> f64 {
+        let status = std::fs::read_to_string(format!("/proc/{}/status", self.program_pid()));
+        let status = status.unwrap();
+        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
+        let kib: f64 = line.unwrap().trim_end_matches("kB").trim().parse().unwrap();
+        kib / 1024.0
+    }
+
+    /// `setpriv` and `taskset` become the program.
+    fn program_pid(&self) -> u32 {
+        self.child.id()
     }
 
     pub(crate) fn kill(mut self) {
