@@ -1,5 +1,6 @@
 //! `cargo xtask bench`: what our programs cost, measured, one table each.
 
+mod exchange;
 mod process;
 mod refresher;
 mod standalone;
@@ -11,6 +12,8 @@ use crate::workspace::Workspace;
 
 #[derive(Debug, clap::Subcommand)]
 pub(crate) enum Bench {
+    /// The token service: exchanges a second, CPU, time and memory, in each mode
+    Exchange(exchange::Options),
     /// The sidecar: memory, time, what each part costs, and what it adds to a pod's start
     Refresher(refresher::Options),
 }
@@ -18,6 +21,7 @@ pub(crate) enum Bench {
 impl Bench {
     pub(crate) fn run(self, workspace: &Workspace) -> Result<()> {
         match self {
+            Self::Exchange(options) => exchange::run(workspace, &options),
             Self::Refresher(options) => refresher::run(workspace, &options),
         }
     }

@@ -69,7 +69,7 @@ pub struct Sighting {
 }
 
 impl Sighting {
-    /// How old a sighting may be. A watch gives a sign of life every ten seconds.
+    /// How old a sighting may be. A watch gives a sign of life every ten seconds at least.
     pub const FRESH: Duration = Duration::from_secs(30);
 }
 

@@ -1,6 +1,7 @@
 //! Keeps the index of one kind as the API server has it.
 //!
-//! Not kube's `watcher`: it keeps bookmarks to itself, and without them a silent cluster cannot be told from a dead connection.
+//! Not kube's `watcher`: it does not tell when it opens a watch, and without that a cluster in which nothing happens cannot be told from a
+//! dead connection. (Bookmarks are no help: kube-apiserver sends none while nothing happens.)
 
 use std::pin::pin;
 use std::sync::{Mutex, PoisonError};
@@ -12,7 +13,7 @@ use kube::core::WatchEvent;
 use sts_core::ident::ClusterName;
 use sts_core::liveness::Existence;
 use svc_runtime::log::chain;
-use tokio::time::{Instant, sleep, timeout};
+use tokio::time::{Instant, sleep, sleep_until, timeout};
 
 use super::index::{Entries, Index};
 use super::miss::Misses;
@@ -25,6 +26,8 @@ const RETRY: Duration = Duration::from_secs(1);
 const PAGE_PATIENCE: Duration = Duration::from_secs(20);
 /// How large it may be: 500 objects whose metadata is as large as Kubernetes allows annotations to be would be more, and would be odd.
 const LARGEST_PAGE: usize = 64 << 20;
+/// How soon a watch that ended at once is followed by the next one.
+const PACE: Duration = Duration::from_secs(1);
 /// How long a watch may be silent: it ends by itself before that.
 const SILENCE: Duration = Duration::from_secs(15);
 /// How long one object may take, and how large the answer may be.
@@ -154,7 +157,10 @@ impl Followed {
     }
 
     /// Takes one watch's events in.
+    ///
+    /// That the API server opens it is a sign of life of the moment it was asked: whatever happened before that comes first on the stream.
     async fn watch(&self, client: &Client, version: &mut String) -> Ended {
+        let began = Instant::now();
         let events = async {
             let request = self.kind.watch(version)?;
             let events = client.request_events::<Object>(request).await;
@@ -167,12 +173,16 @@ impl Followed {
             Ok(Err(error)) => return self.broken(&error).await,
             Err(_) => return self.broken(&CallError::Slow { patience: SILENCE }).await,
         };
+        self.give_sign(began);
         let mut events = pin!(events);
         loop {
             let event = match timeout(SILENCE, events.next()).await {
                 Ok(Some(Ok(event))) => event,
                 Ok(Some(Err(error))) => return self.broken(&error).await,
-                Ok(None) => return Ended::Resumable,
+                Ok(None) => {
+                    sleep_until(began + PACE).await;
+                    return Ended::Resumable;
+                }
                 Err(_) => return self.broken(&CallError::Slow { patience: SILENCE }).await,
             };
             match self.take(event, version) {

@@ -19,8 +19,7 @@ pub(super) enum Kind {
 
 /// How many objects one answer has: 1.4 MB of pods' metadata.
 const PAGE: u32 = 500;
-/// How long a watch is kept open, in seconds. The API server sends a bookmark two seconds before that, which is our sign of life; its
-/// other bookmarks come once a minute.
+/// How long a watch is kept open, in seconds. That the next one is opened is our sign of life.
 const WATCH: u32 = 10;
 
 impl Kind {

@@ -53,8 +53,10 @@ async fn exchange() {
     };
     let install = Arc::new(Install::variant(variant).await);
     let (_, token) = install.good_token().await;
-    say("| measurement | exchanges/s | of one core | server CPU | p50 | p99 | RSS |");
-    say("|---|---|---|---|---|---|---|");
+    let idle = start(&install, "jwks", "ES256", 1).await;
+    say(&format!("\nidle: {:.1} MiB\n", idle.resident_mib()));
+    drop(idle);
+    heads();
     let mut ceilings = Vec::new();
     for algorithm in ["RS256", "ES256"] {
         let ceiling = Ceiling::measure(&token, algorithm);
@@ -97,8 +99,7 @@ async fn large(install: &Arc<Install>, pods: usize, ceiling: &Ceiling) {
         (count > pods).then_some(())
     });
     listed.await;
-    say("| measurement | exchanges/s | of one core | server CPU | p50 | p99 | RSS |");
-    say("|---|---|---|---|---|---|---|");
+    heads();
     let load = measure(install, &server, &tokens).await;
     row(&format!("watch, ES256, {pods} pods"), &load, ceiling);
     drop(server);
@@ -148,8 +149,13 @@ fn another(template: &Value, index: usize, install: &Install) -> Value {
 
 async fn measure(install: &Install, server: &Process, tokens: &[String]) -> Load {
     let of = Loop::new(install, server, tokens).await;
-    drop(of.run(OPEN, WARM_UP).await);
+    of.run(OPEN, WARM_UP).await;
     of.run(OPEN, MEASURED).await
+}
+
+fn heads() {
+    say("| measurement | exchanges/s | CPU for one core | server CPU | p50 | p99 | RSS |");
+    say("|---|---|---|---|---|---|---|");
 }
 
 fn row(name: &str, load: &Load, ceiling: &Ceiling) {

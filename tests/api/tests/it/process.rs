@@ -252,7 +252,7 @@ impl Process {
             // Nanoseconds on a CPU. A thread may have ended meanwhile.
             let text = std::fs::read_to_string(path).unwrap_or_default();
             let nanoseconds = text.split(' ').next().unwrap_or_default();
-            nanoseconds.parse().unwrap_or_default()
+            nanoseconds.parse::<u64>().unwrap_or_default()
         });
         Duration::from_nanos(spent.sum())
     }

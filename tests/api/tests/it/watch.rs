@@ -133,6 +133,24 @@ async fn live_020_022_without_events_misses_are_asked_for_until_the_watch_is_too
     becomes_unavailable(&server, exchange).await;
 }
 
+/// A cluster in which nothing happens is no dead one.
+#[tokio::test]
+async fn live_020_silence_alone_makes_no_watch_old() {
+    let plane: &'static ControlPlane = Box::leak(Box::new(ControlPlane::start().await));
+    let install = Install::on(plane, WATCH).await;
+    let server = start_on(&install).await;
+    let (_, token) = install.good_token().await;
+    let client = server.client(&install).await;
+    let begin = Instant::now();
+    while begin.elapsed() < Duration::from_secs(35) {
+        let request = client.post(server.url(&install, "/aws/token"));
+        let answer = request.bearer_auth(&token).send().await.unwrap();
+        assert_eq!(answer.status(), 200, "{:?}", begin.elapsed());
+        assert_eq!(server.readiness().await.0, 200);
+        tokio::time::sleep(Duration::from_millis(500)).await;
+    }
+}
+
 /// An API server that hangs: known pods go on without a call, until what is known is too old. Then nobody does, until it answers again.
 #[tokio::test]
 async fn live_020_a_paused_api_server_is_not_asked_and_then_not_believed() {

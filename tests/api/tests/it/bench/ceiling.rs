@@ -52,7 +52,7 @@ impl Ceiling {
             }
         }
         Self {
-            each: (thread_cpu() - begin) / PAIRS,
+            each: thread_cpu().saturating_sub(begin) / PAIRS,
         }
     }
 

@@ -58,7 +58,7 @@ impl<'a> Loop<'a> {
             waits
         };
         let waits = futures_util::future::join_all((0..open).map(one)).await;
-        let (took, cpu) = (begin.elapsed(), self.server.cpu() - cpu);
+        let (took, cpu) = (begin.elapsed(), self.server.cpu().saturating_sub(cpu));
         let mut waits = waits.concat();
         waits.sort_unstable();
         let count = u32::try_from(waits.len()).unwrap();
