@@ -9,7 +9,7 @@ use std::sync::Arc;
 use axum::Router;
 use axum::body::Body;
 use axum::extract::ConnectInfo;
-use axum::http::{Request, Response};
+use axum::http::{Request, Response, StatusCode};
 use hyper::body::Incoming;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
@@ -68,8 +68,10 @@ where
     let io = TokioIo::new(Observed::new(stream, Arc::clone(&activity)));
     let builder = builder(protocol, limits);
     let handler = Arc::clone(&activity);
-    let service =
-        service_fn(move |request| answer(request, peer, router.clone(), Arc::clone(&handler)));
+    let largest = largest_head(limits);
+    let service = service_fn(move |request| {
+        answer(request, peer, router.clone(), Arc::clone(&handler), largest)
+    });
     let mut connection = pin!(builder.serve_connection(io, service));
 
     let idle = tokio::select! {
@@ -97,12 +99,27 @@ async fn answer(
     peer: SocketAddr,
     router: Router,
     activity: Arc<Activity>,
+    largest: usize,
 ) -> Result<Response<HeldBody>, Infallible> {
     let open = activity.request();
+    // hyper looks at its buffer only while a head is incomplete: one that comes in a single read can be larger.
+    let headers = request.headers().iter();
+    let size: usize = headers
+        .map(|(name, value)| name.as_str().len() + value.len())
+        .sum();
+    if size > largest {
+        let mut response = Response::new(open.hold_by(Body::empty()));
+        *response.status_mut() = StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE;
+        return Ok(response);
+    }
     let mut request = request.map(Body::new);
     request.extensions_mut().insert(ConnectInfo(peer));
     let response = router.oneshot(request).await?;
     Ok(response.map(|body| open.hold_by(body)))
+}
+
+fn largest_head(limits: Limits) -> usize {
+    usize::try_from(limits.max_header_bytes).unwrap_or(usize::MAX)
 }
 
 fn builder(protocol: Protocol, limits: Limits) -> auto::Builder<TokioExecutor> {
@@ -111,9 +128,7 @@ fn builder(protocol: Protocol, limits: Limits) -> auto::Builder<TokioExecutor> {
         Protocol::Http1 => builder.http1_only(),
         Protocol::Http2 => builder.http2_only(),
     };
-    let max_buffer = usize::try_from(limits.max_header_bytes)
-        .unwrap_or(usize::MAX)
-        .max(MIN_HTTP1_BUFFER);
+    let max_buffer = largest_head(limits).max(MIN_HTTP1_BUFFER);
     builder
         .http1()
         .timer(TokioTimer::new())
