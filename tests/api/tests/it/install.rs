@@ -270,7 +270,6 @@ impl Install {
                     "resources": {"requests": {"cpu": "5m", "memory": "8Mi"}, "limits": {"cpu": "100m", "memory": "32Mi"}}},
             },
         });
-<<<<<<< HEAD
         for (name, value) in self.tuning.lock().unwrap().as_object().unwrap() {
             let section = if name == "rateLimit" {
                 &mut config["server"]
@@ -279,9 +278,7 @@ impl Install {
             };
             section[name] = value.clone();
         }
-=======
         adjust(&mut config);
->>>>>>> 6d33b5d (Modes, clusters, grace and danger against the real API server; floods, key servers and audit fields in the open)
         // YAML takes JSON.
         std::fs::write(&path, config.to_string()).unwrap();
         path
