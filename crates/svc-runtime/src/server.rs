@@ -44,7 +44,7 @@ pub struct Limits {
     pub max_connections: usize,
     /// Bytes of a request's head: the read buffer of HTTP/1.1 (at least 8192) and the header list of HTTP/2 (RFC 9113 section 6.5.2).
     pub max_header_bytes: u32,
-    /// Headers of an HTTP/1.1 request.
+    /// Headers of a request.
     pub max_headers: usize,
     /// Whether an HTTP/1.1 connection may serve more than one request.
     pub keep_alive: bool,

@@ -9,7 +9,7 @@ use std::sync::Arc;
 use axum::Router;
 use axum::body::Body;
 use axum::extract::ConnectInfo;
-use axum::http::{Request, Response, StatusCode};
+use axum::http::{HeaderMap, Request, Response, StatusCode};
 use hyper::body::Incoming;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
@@ -68,9 +68,8 @@ where
     let io = TokioIo::new(Observed::new(stream, Arc::clone(&activity)));
     let builder = builder(protocol, limits);
     let handler = Arc::clone(&activity);
-    let largest = largest_head(limits);
     let service = service_fn(move |request| {
-        answer(request, peer, router.clone(), Arc::clone(&handler), largest)
+        answer(request, peer, router.clone(), Arc::clone(&handler), limits)
     });
     let mut connection = pin!(builder.serve_connection(io, service));
 
@@ -99,15 +98,10 @@ async fn answer(
     peer: SocketAddr,
     router: Router,
     activity: Arc<Activity>,
-    largest: usize,
+    limits: Limits,
 ) -> Result<Response<HeldBody>, Infallible> {
     let open = activity.request();
-    // hyper looks at its buffer only while a head is incomplete: one that comes in a single read can be larger.
-    let headers = request.headers().iter();
-    let size: usize = headers
-        .map(|(name, value)| name.as_str().len() + value.len())
-        .sum();
-    if size > largest {
+    if is_too_large(request.headers(), limits) {
         let mut response = Response::new(open.hold_by(Body::empty()));
         *response.status_mut() = StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE;
         return Ok(response);
@@ -116,6 +110,15 @@ async fn answer(
     request.extensions_mut().insert(ConnectInfo(peer));
     let response = router.oneshot(request).await?;
     Ok(response.map(|body| open.hold_by(body)))
+}
+
+/// hyper looks at its buffer only while an HTTP/1.1 head is incomplete, so that one that comes in a single read can be larger; and it
+/// does not count the headers of HTTP/2.
+fn is_too_large(headers: &HeaderMap, limits: Limits) -> bool {
+    let sizes = headers
+        .iter()
+        .map(|(name, value)| name.as_str().len().saturating_add(value.len()));
+    headers.len() > limits.max_headers || sizes.sum::<usize>() > largest_head(limits)
 }
 
 fn largest_head(limits: Limits) -> usize {
