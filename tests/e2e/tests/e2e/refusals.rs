@@ -194,24 +194,25 @@ enum End {
 fn sign_again(stage: &Stage, token: &str, end: End) -> Result<String> {
     const PROGRAM: &str = "
 import base64, json, subprocess, sys, time, jwt
-token, end, key = sys.argv[1:]
+token, end, data = sys.argv[1:]
+kid = jwt.get_unverified_header(token)['kid']
 claims = jwt.decode(token, options={'verify_signature': False})
 if end == 'AnHourAgo':
     claims['exp'] = int(time.time()) - 3600
     claims['iat'] = claims['nbf'] = claims['exp'] - 900
-print(jwt.encode(claims, base64.b64decode(key), algorithm='RS256', headers={'kid': jwt.get_unverified_header(token)['kid']}))
+print(jwt.encode(claims, base64.b64decode(json.loads(data)[kid + '.pem']), algorithm='RS256', headers={'kid': kid}))
 ";
-    let key = stage.kubectl(&[
+    let keys = stage.kubectl(&[
         "-n",
         &stage.namespace,
         "get",
         "secret",
         "unison-saml2-rp-sig",
         "-o",
-        r"jsonpath={.data.signing-key\.pem}",
+        "jsonpath={.data}",
     ])?;
     Ok(stage
-        .python(PROGRAM, &[token, &format!("{end:?}"), &key])?
+        .python(PROGRAM, &[token, &format!("{end:?}"), &keys])?
         .trim()
         .to_owned())
 }
