@@ -7,14 +7,17 @@ use kube::{Api, Client};
 use prometheus_client::registry::Registry;
 use sts_config::{Config, InjectorConfig, ServingTls};
 use svc_runtime::kube_client::KubeClientError;
-use svc_runtime::tls::{ManagedSecret, ServingCertificate, follow_files};
+use svc_runtime::tls::{
+    Acceptance, Keeper, LOOK_EVERY, ManagedSecret, Publication, Published, ServingCertificate,
+    follow_files,
+};
 use svc_runtime::{Limits, Readiness, Shutdown, Tasks, TasksError};
 use thiserror::Error;
 use tokio::net::TcpListener;
 use tokio::sync::watch;
 
 use crate::accounts::Accounts;
-use crate::ca_bundle;
+use crate::ca_bundle::CaBundles;
 use crate::endpoint::{Webhook, router};
 use crate::intake::Intake;
 use crate::listed;
@@ -136,6 +139,7 @@ pub async fn run(
     let accounts = start.follow_accounts(&injector).await?;
     let server_ca = start.follow_server_ca(&injector);
     let certificate = start.follow_certificate(&injector)?;
+    certificate.register_metrics(&mut registry);
     let router = router(Webhook {
         settings,
         server_ca,
@@ -209,48 +213,66 @@ impl Start {
         let (into, shutdown) = (certificate.clone(), self.shutdown.clone());
         match &injector.tls {
             ServingTls::Ephemeral { .. } => return Err(RunError::EphemeralCertificate),
-            // Whoever gives us the files keeps the caBundle too, as cert-manager does.
             ServingTls::Files {
                 certificate: chain,
                 key,
             } => {
                 let (chain, key) = (chain.clone(), key.clone());
                 self.tasks.spawn("tls", async move {
-                    follow_files(&chain, &key, into, condition, shutdown).await
+                    follow_files(&chain, &key, LOOK_EVERY, into, condition, shutdown).await
                 });
+                // Whoever gives us the files keeps the caBundle too, as cert-manager does.
+                self.follow_ca_bundle(injector, None, certificate.clone());
             }
             ServingTls::Secret {
                 name,
                 ca_config_map: _,
+                rotation,
             } => {
-                let (sender, receiver) = watch::channel(None);
+                let (ca_sender, ca) = watch::channel(None);
+                let (published, published_receiver) = watch::channel(Published::Seen(Vec::new()));
                 let secret = ManagedSecret {
                     client: self.client.clone(),
                     namespace: self.namespace.clone(),
                     name: name.clone(),
                     dns_names: dns_names(&injector.service, &self.namespace),
+                    rotation: rotation_of(*rotation),
                 };
-                self.tasks
-                    .spawn("tls", secret.follow(into, condition, sender, shutdown));
-                self.keep_ca_bundle(injector, receiver);
+                let keeper = Some(Keeper {
+                    secret: secret.clone(),
+                    ca,
+                    published,
+                });
+                self.follow_ca_bundle(injector, keeper, certificate.clone());
+                let following =
+                    secret.follow(into, condition, ca_sender, published_receiver, shutdown);
+                self.tasks.spawn("tls", following);
             }
         }
         Ok(certificate)
     }
 
-    fn keep_ca_bundle(
+    fn follow_ca_bundle(
         &self,
         injector: &InjectorConfig,
-        ca: watch::Receiver<Option<svc_runtime::tls::CaBundle>>,
+        keeper: Option<Keeper>,
+        certificate: ServingCertificate,
     ) {
-        let keeping = ca_bundle::keep(
-            Api::all(self.client.clone()),
-            injector.webhook_configuration.clone(),
-            ca,
-            self.readiness.condition("caBundle"),
-            self.shutdown.clone(),
-        );
-        self.tasks.spawn("caBundle", keeping);
+        let acceptance = Acceptance {
+            certificate,
+            server_name: service_name(&injector.service, &self.namespace),
+            condition: self.readiness.condition("caBundle"),
+        };
+        let publication = Publication {
+            place: CaBundles,
+            api: Api::all(self.client.clone()),
+            name: injector.webhook_configuration.clone(),
+            field_manager: FIELD_MANAGER,
+            keeper,
+            readiness: Some(acceptance),
+        };
+        self.tasks
+            .spawn("caBundle", publication.keep(self.shutdown.clone()));
     }
 
     async fn serve(
@@ -275,12 +297,33 @@ impl Start {
     }
 }
 
-/// The names by which a Service is called
-/// (<https://kubernetes.io/docs/concepts/services-networking/dns-pod-service/>); the API server
-/// checks for the first.
+/// The name by which the API server calls a Service
+/// (<https://kubernetes.io/docs/concepts/services-networking/dns-pod-service/>).
+fn service_name(service: &str, namespace: &str) -> String {
+    format!("{service}.{namespace}.svc")
+}
+
+/// That one, and its longer form.
 fn dns_names(service: &str, namespace: &str) -> Vec<String> {
-    let name = format!("{service}.{namespace}.svc");
+    let name = service_name(service, namespace);
     vec![format!("{name}.cluster.local"), name]
+}
+
+fn rotation_of(config: sts_config::CertificateRotation) -> svc_runtime::tls::Rotation {
+    let sts_config::CertificateRotation {
+        authority_lifetime,
+        certificate_lifetime,
+        rotate_every,
+        overlap,
+        retire_after,
+    } = config;
+    svc_runtime::tls::Rotation {
+        authority_lifetime,
+        certificate_lifetime,
+        rotate_every,
+        overlap,
+        retire_after,
+    }
 }
 
 async fn bind(address: SocketAddr) -> Result<TcpListener, RunError> {
@@ -289,4 +332,5 @@ async fn bind(address: SocketAddr) -> Result<TcpListener, RunError> {
         .map_err(|source| RunError::Bind { address, source })
 }
 
+const FIELD_MANAGER: &str = "kube-sts-injector";
 const USER_AGENT: &str = concat!("kube-sts-injector/", env!("CARGO_PKG_VERSION"));

@@ -114,7 +114,12 @@ mod tests {
 
     #[test]
     fn reads_the_published_certificate_and_names_what_is_wrong() {
-        let authority = Authority::create("test", svc_runtime::clock::now()).unwrap();
+        let authority = Authority::create(
+            "test",
+            std::time::Duration::from_secs(3600),
+            svc_runtime::clock::now(),
+        )
+        .unwrap();
         let pem = authority.bundle().as_pem();
         assert_eq!(
             parse(Some(("ca.crt", pem))).as_ref(),

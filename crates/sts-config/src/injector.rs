@@ -10,7 +10,8 @@ pub use service_accounts::{
 };
 
 use crate::reader::{Section, parse_duration};
-use crate::server::{Serving, ServingTls, parse_object_name};
+use crate::server::{Serving, parse_object_name};
+use crate::tls::{CertificateRotation, ServingTls};
 
 /// How `injector` serves, and what it injects.
 #[derive(Debug)]
@@ -63,7 +64,7 @@ pub enum SidecarForm {
 
 impl InjectorConfig {
     pub(crate) fn read(mut section: Section<'_>) -> Option<Self> {
-        let serving = Serving::read(&mut section);
+        let serving = Serving::read(&mut section, CertificateRotation::FOR_WEBHOOK);
         let service = section.required("service", parse_object_name);
         let webhook_configuration = section.required("webhookConfiguration", parse_object_name);
         let server_ca_config_map = section.required("serverCaConfigMap", parse_object_name);

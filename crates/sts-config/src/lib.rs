@@ -13,6 +13,7 @@ mod problem;
 mod publish;
 mod reader;
 mod server;
+mod tls;
 
 use std::path::{Path, PathBuf};
 
@@ -29,7 +30,8 @@ pub use injector::{
 };
 pub use problem::{Place, Problem};
 pub use publish::{ClusterPublish, PublicStore, Publish, S3Store, WebIdentity, Writes};
-pub use server::{RateLimit, ServerConfig, ServiceUrl, ServingTls};
+pub use server::{RateLimit, ServerConfig, ServiceUrl};
+pub use tls::{CertificateRotation, ServingTls};
 
 use reader::Section;
 

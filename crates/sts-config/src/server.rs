@@ -3,10 +3,10 @@
 use std::fmt;
 use std::net::SocketAddr;
 use std::num::NonZeroU32;
-use std::path::PathBuf;
 
-use crate::cluster::{parse_https, parse_path};
+use crate::cluster::parse_https;
 use crate::reader::Section;
+use crate::tls::{CertificateRotation, ServingTls};
 
 /// The address sidecars reach the STS at: https, no path, no trailing slash.
 #[derive(Clone, Debug, Eq, PartialEq)]
@@ -108,32 +108,6 @@ fn parse_rate(text: &str) -> Result<Option<NonZeroU32>, String> {
         })
 }
 
-/// Where a serving certificate comes from.
-#[derive(Clone, Debug, Eq, PartialEq)]
-pub enum ServingTls {
-    /// Made for this run and held in memory; its CA's certificate is written to a file.
-    Ephemeral {
-        /// The DNS names in it.
-        names: Vec<String>,
-        /// Where the CA's certificate goes, PEM.
-        ca_file: PathBuf,
-    },
-    /// Somebody else's, in files that are read again when they change.
-    Files {
-        /// The certificate chain, PEM.
-        certificate: PathBuf,
-        /// Its private key, PEM.
-        key: PathBuf,
-    },
-    /// Ours, in a Secret that all replicas share.
-    Secret {
-        /// The Secret's name, in our namespace.
-        name: String,
-        /// The ConfigMap in our namespace that the CA's certificate is published in, if any.
-        ca_config_map: Option<String>,
-    },
-}
-
 #[expect(
     clippy::map_err_ignore,
     reason = "the standard library's message says less than ours"
@@ -151,11 +125,12 @@ pub(crate) struct Serving {
 }
 
 impl Serving {
-    pub(crate) fn read(section: &mut Section<'_>) -> Option<Self> {
+    /// `rotation` is what stands in where the file does not say when CAs follow each other.
+    pub(crate) fn read(section: &mut Section<'_>, rotation: CertificateRotation) -> Option<Self> {
         let any = |port| SocketAddr::from(([0, 0, 0, 0], port));
         let listen = section.or("listen", parse_address, any(8443));
         let admin_listen = section.or("adminListen", parse_address, any(8081));
-        let tls = ServingTls::read(section);
+        let tls = ServingTls::read(section, rotation);
         Some(Self {
             listen: listen?,
             admin_listen: admin_listen?,
@@ -166,7 +141,7 @@ impl Serving {
 
 impl ServerConfig {
     pub(crate) fn read(mut section: Section<'_>) -> Option<Self> {
-        let serving = Serving::read(&mut section);
+        let serving = Serving::read(&mut section, CertificateRotation::FOR_SIDECARS);
         let rate_limit = RateLimit::read(section.section("rateLimit"));
         let key_ledger = section.optional("keyLedger", parse_object_name);
         section.finish()?;
@@ -181,58 +156,6 @@ impl ServerConfig {
             tls,
             rate_limit: rate_limit?,
             key_ledger,
-        })
-    }
-}
-
-impl ServingTls {
-    /// Reads the key `tls` of a section.
-    pub(crate) fn read(parent: &mut Section<'_>) -> Option<Self> {
-        let place = parent.place_of("tls");
-        let Some(mut section) = parent.section("tls") else {
-            parent.error(place, "is missing: write one of `secret: NAME`, `files: {certificate, key}`, `ephemeral: {names, caFile}`");
-            return None;
-        };
-        let ca_config_map = section.optional("caConfigMap", parse_object_name);
-        let secret = section.optional("secret", parse_object_name);
-        let secret = secret.map(|name| {
-            Some(Self::Secret {
-                name,
-                ca_config_map,
-            })
-        });
-        let files = section.section("files").map(Self::read_files);
-        let ephemeral = section.section("ephemeral").map(Self::read_ephemeral);
-        let mut sources: Vec<_> = [secret, files, ephemeral].into_iter().flatten().collect();
-        let source = if sources.len() == 1 {
-            sources.pop().flatten()
-        } else {
-            None
-        };
-        if source.is_none() {
-            section.error(place, "needs exactly one of `secret: NAME`, `files: {certificate, key}` and `ephemeral: {names, caFile}`");
-        }
-        section.finish()?;
-        source
-    }
-
-    fn read_files(mut section: Section<'_>) -> Option<Self> {
-        let certificate = section.required("certificate", parse_path);
-        let key = section.required("key", parse_path);
-        section.finish()?;
-        Some(Self::Files {
-            certificate: certificate?,
-            key: key?,
-        })
-    }
-
-    fn read_ephemeral(mut section: Section<'_>) -> Option<Self> {
-        let names = section.texts("names");
-        let ca_file = section.required("caFile", parse_path);
-        section.finish()?;
-        Some(Self::Ephemeral {
-            names: names?,
-            ca_file: ca_file?,
         })
     }
 }

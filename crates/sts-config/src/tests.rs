@@ -312,3 +312,66 @@ fn a_projected_endpoint_lives_as_long_as_the_kubelet_can_ask_for() {
         "is neither sidecar nor projected",
     );
 }
+
+/// The times of a rotation, for both programs.
+#[track_caller]
+fn rotation(text: &str) -> Result<Config, ConfigError> {
+    let tls = format!("  tls: {{secret: tls, rotation: {{{text}}}}}\n");
+    Config::parse(&format!("{OPENUNISON}server:\n{tls}"))
+}
+
+#[track_caller]
+fn rotation_of(text: &str) -> CertificateRotation {
+    let config = rotation(text).unwrap_or_else(|error| panic!("{error}"));
+    let ServingTls::Secret { rotation, .. } = config.server.unwrap().tls else {
+        panic!("no Secret")
+    };
+    rotation
+}
+
+#[test]
+fn what_a_rotation_does_not_say_stands_at_its_default() {
+    let day = Duration::from_secs(24 * 3600);
+    let CertificateRotation {
+        authority_lifetime,
+        certificate_lifetime,
+        rotate_every,
+        overlap,
+        retire_after,
+    } = rotation_of("overlap: 180d, certificateLifetime: 12h");
+    assert_eq!(
+        [authority_lifetime, rotate_every, overlap, retire_after],
+        [day * 1825, day * 730, day * 180, day * 30]
+    );
+    assert_eq!(certificate_lifetime, day / 2);
+}
+
+#[test]
+fn times_of_a_rotation_leave_room_for_each_other() {
+    let refuses = |text: &str, problem: &str| {
+        let Err(ConfigError::Invalid(problems)) = rotation(text) else {
+            panic!("{text}: accepted")
+        };
+        let has = |found: &Problem| found.to_string().contains(problem);
+        assert!(problems.iter().any(has), "{text}: {problems:#?}");
+    };
+    refuses("overlap: 1", "write a number and a unit");
+    refuses("certificateLifetime: 59s", "certificateLifetime (line");
+    refuses("authorityLifetime: 8000d", "write at most 7300d");
+    refuses("rotateEvery: 394d", "rotateEvery (line");
+    refuses("rotateEvery: 394d", "write at least 395d");
+    refuses("authorityLifetime: 1184d", "write at least 1185d");
+    refuses(
+        "rotateEvery: 0s, overlap: 0s, retireAfter: 0s",
+        "rotateEvery",
+    );
+    refuses("rotate: 1d", "is unknown here");
+}
+
+#[test]
+fn an_overlap_that_is_over_before_anybody_noticed_is_warned_of() {
+    let config = rotation("overlap: 9s").unwrap();
+    let warning = config.warnings[0].to_string();
+    assert!(warning.contains("tls.rotation.overlap"), "{warning}");
+    assert!(rotation("overlap: 10s").unwrap().warnings.is_empty());
+}

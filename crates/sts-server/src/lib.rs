@@ -8,6 +8,7 @@ mod app;
 mod audit;
 mod ca_config_map;
 mod capacity;
+mod certificate;
 mod cluster;
 mod clusters;
 mod confirm;

@@ -1,6 +1,6 @@
 //! Puts the server together: configuration → keys and certificates → listeners → ready.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use kube::Client;
@@ -12,16 +12,16 @@ use sts_config::{
 use sts_core::ident::{ClusterName, EndpointName};
 use sts_publish::SetupError;
 use svc_runtime::kube_client::KubeClientError;
-use svc_runtime::tls::{AuthorityError, CertificateError, ManagedSecret, ServingCertificate};
+use svc_runtime::tls::{AuthorityError, CertificateError, ServingCertificate};
 use svc_runtime::{Limits, Readiness, ServeError, Shutdown, Tasks, TasksError};
 use thiserror::Error;
 use tokio::net::TcpListener;
-use tokio::sync::watch;
 use tokio::time::timeout;
 
 use crate::api_server::USER_AGENT;
 use crate::audit::Trail;
 use crate::capacity::Capacity;
+use crate::certificate::start_certificate;
 use crate::clusters::{Started, start_clusters};
 use crate::confirm::Confirming;
 use crate::endpoint::EndpointState;
@@ -29,7 +29,7 @@ use crate::key_source::FetchError;
 use crate::limit::RateLimits;
 use crate::metrics::Metrics;
 use crate::signing_keys::{KeyRing, PublicIssuer, Surroundings};
-use crate::{app, audit, ca_config_map, exchange, publisher, signing_keys};
+use crate::{app, audit, exchange, publisher, signing_keys};
 
 /// Why the server does not run.
 #[derive(Debug, Error)]
@@ -140,6 +140,7 @@ pub async fn run(config: Config, namespace: String) -> Result<(), RunError> {
     let endpoints = endpoints.into_iter().zip(rings);
     let states = start_endpoints(endpoints, server.rate_limit, &clusters, &metrics);
     let certificate = start_certificate(&start, &server.tls, &url.host())?;
+    certificate.register_metrics(&mut registry);
     serve(&start, &server, certificate, states, registry).await?;
     tracing::info!(listen = %server.listen, admin = %server.admin_listen, "serving");
     start.tasks.run().await.map_err(Into::into)
@@ -237,84 +238,6 @@ fn start_endpoints(
         (path.prefix().to_owned(), Arc::new(state))
     };
     endpoints.map(state).collect()
-}
-
-fn start_certificate(
-    start: &Start,
-    tls: &ServingTls,
-    host: &str,
-) -> Result<ServingCertificate, RunError> {
-    let certificate = ServingCertificate::empty();
-    let condition = start.readiness.condition("certificate");
-    let shutdown = start.shutdown.clone();
-    match tls {
-        ServingTls::Ephemeral { names, ca_file } => {
-            let (pair, bundle) = svc_runtime::tls::ephemeral(names, svc_runtime::clock::now())?;
-            write_file(ca_file, bundle.as_pem())?;
-            certificate.replace(pair)?;
-            condition.met();
-        }
-        ServingTls::Files {
-            certificate: chain,
-            key,
-        } => {
-            let (chain, key, into) = (chain.clone(), key.clone(), certificate.clone());
-            start.tasks.spawn("certificate", async move {
-                svc_runtime::tls::follow_files(&chain, &key, into, condition, shutdown).await
-            });
-        }
-        ServingTls::Secret {
-            name,
-            ca_config_map,
-        } => {
-            // `run` makes a client whenever this source is configured.
-            let Some(client) = start.client.clone() else {
-                return Err(FetchError::NoApiServer.into());
-            };
-            let (sender, receiver) = watch::channel(None);
-            let managed = ManagedSecret {
-                client: client.clone(),
-                namespace: start.namespace.clone(),
-                name: name.clone(),
-                dns_names: names_of(host),
-            };
-            start.tasks.spawn(
-                "certificate",
-                managed.follow(certificate.clone(), condition, sender, shutdown.clone()),
-            );
-            if let Some(config_map) = ca_config_map.clone() {
-                let publish = ca_config_map::publish(
-                    client,
-                    start.namespace.clone(),
-                    config_map,
-                    receiver,
-                    shutdown,
-                );
-                start.tasks.spawn("CA ConfigMap", publish);
-            }
-        }
-    }
-    Ok(certificate)
-}
-
-/// The URL's host; a Service's name has a longer form too.
-fn names_of(host: &str) -> Vec<String> {
-    let mut names = vec![host.to_owned()];
-    if host.split('.').next_back() == Some("svc") {
-        names.push(format!("{host}.cluster.local"));
-    }
-    names
-}
-
-fn write_file(path: &Path, text: &str) -> Result<(), RunError> {
-    let failed = |source| RunError::CaFile {
-        path: path.to_owned(),
-        source,
-    };
-    if let Some(directory) = path.parent() {
-        std::fs::create_dir_all(directory).map_err(failed)?;
-    }
-    std::fs::write(path, text).map_err(failed)
 }
 
 async fn serve(

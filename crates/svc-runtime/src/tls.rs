@@ -5,16 +5,22 @@
 //! | [`ManagedSecret`] | our own CA and certificate in a Kubernetes Secret, shared by all replicas |
 //! | [`follow_files`] | somebody else's certificate (cert-manager), mounted |
 //! | [`ephemeral`] | a CA and certificate of this process only, for a desk and for tests |
+//!
+//! How clients come to trust it is [`Publication`]'s: it keeps our CA where they look, and knows whether they find it there.
 
 use std::fmt;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use arc_swap::ArcSwapOption;
+use jiff::Timestamp;
+use prometheus_client::registry::Registry;
 use rustls::ServerConfig;
 use rustls::pki_types::CertificateDer;
 use rustls::server::{ClientHello, ResolvesServerCert};
 use rustls::sign::CertifiedKey;
 use rustls::version::{TLS12, TLS13};
+use tokio::sync::watch;
 
 use crate::clock;
 use crate::crypto::install_crypto_provider;
@@ -22,19 +28,30 @@ use crate::crypto::install_crypto_provider;
 mod authority;
 mod ephemeral;
 mod files;
+mod metrics;
 mod pem;
+mod publication;
+mod published;
+mod rotation;
 mod secret;
+mod trust;
 
 pub use authority::{Authority, AuthorityError};
 pub use ephemeral::ephemeral;
-pub use files::follow_files;
+pub use files::{LOOK_EVERY, follow_files};
 pub use pem::{CaBundle, CertificateError, KeyPairPem, LeafFacts};
+pub use publication::{Acceptance, Keeper, Place, Publication, PublicationError};
+pub use published::Published;
+pub use rotation::Rotation;
 pub use secret::{ManagedSecret, Refusal, SecretError};
 
 /// The certificate a server presents. Clones share it; replacing it reaches the next handshake and disturbs no open connection.
 #[derive(Clone, Default)]
 pub struct ServingCertificate {
     current: Arc<ArcSwapOption<Serving>>,
+    /// Whether the newest certificate there is could not be used.
+    refused: Arc<AtomicBool>,
+    news: watch::Sender<()>,
 }
 
 impl ServingCertificate {
@@ -65,16 +82,41 @@ impl ServingCertificate {
         reason = "the key's text is wiped as soon as the key is in use"
     )]
     pub fn replace(&self, pair: KeyPairPem) -> Result<LeafFacts, CertificateError> {
-        self.present(&pair)
+        self.present(&pair, None)
     }
 
-    fn present(&self, pair: &KeyPairPem) -> Result<LeafFacts, CertificateError> {
+    fn present(
+        &self,
+        pair: &KeyPairPem,
+        authority_not_after: Option<Timestamp>,
+    ) -> Result<LeafFacts, CertificateError> {
         let (key, facts) = pair.parse(clock::now())?;
         self.current.store(Some(Arc::new(Serving {
             key: Arc::new(key),
             facts: facts.clone(),
+            authority_not_after,
         })));
+        self.news.send_replace(());
         Ok(facts)
+    }
+
+    /// Shows in the metrics whether the newest certificate there is could not be used.
+    fn tell_refused(&self, refused: bool) {
+        self.refused.store(refused, Ordering::Relaxed);
+    }
+
+    /// Whether a client that trusts `bundle` alone and calls us `name` accepts the certificate presented now.
+    pub fn is_accepted(&self, bundle: &CaBundle, name: &str, now: Timestamp) -> bool {
+        let current = self.current.load();
+        current
+            .as_ref()
+            .is_some_and(|serving| trust::is_accepted(&serving.key, bundle, name, now))
+    }
+
+    /// Adds what an operator must know in time to the metrics: until when certificate and CA are valid, and whether the newest
+    /// certificate could not be used.
+    pub fn register_metrics(&self, registry: &mut Registry) {
+        registry.register_collector(Box::new(metrics::Expiry(self.clone())));
     }
 
     /// The certificate presented now, without its chain.
@@ -117,4 +159,6 @@ impl fmt::Debug for ServingCertificate {
 struct Serving {
     key: Arc<CertifiedKey>,
     facts: LeafFacts,
+    /// The last second of its CA, where that is ours.
+    authority_not_after: Option<Timestamp>,
 }

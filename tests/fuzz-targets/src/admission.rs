@@ -37,7 +37,12 @@ static FACTS: LazyLock<IdentityFacts> = LazyLock::new(|| {
 });
 
 static CA: LazyLock<CaBundle> = LazyLock::new(|| {
-    let authority = Authority::create("fuzz", svc_runtime::clock::now()).unwrap();
+    let authority = Authority::create(
+        "fuzz",
+        std::time::Duration::from_secs(3600),
+        svc_runtime::clock::now(),
+    )
+    .unwrap();
     authority.bundle().clone()
 });
 

@@ -18,7 +18,12 @@ pub(crate) const TOKENS: &str = "/var/run/secrets/sts.tremolo.io/tokens";
 pub(crate) const SIDECAR: &str = "kube-sts-refresher";
 
 pub(crate) static CA: LazyLock<CaBundle> = LazyLock::new(|| {
-    let authority = Authority::create("test", svc_runtime::clock::now()).unwrap();
+    let authority = Authority::create(
+        "test",
+        std::time::Duration::from_secs(3600),
+        svc_runtime::clock::now(),
+    )
+    .unwrap();
     authority.bundle().clone()
 });
 

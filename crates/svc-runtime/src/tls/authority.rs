@@ -1,8 +1,9 @@
 //! A small CA: pure, it makes certificates and stores nothing.
 
 use std::fmt;
+use std::time::Duration;
 
-use jiff::{SignedDuration, Timestamp};
+use jiff::Timestamp;
 use rcgen::string::Ia5String;
 use rcgen::{
     BasicConstraints, CertificateParams, DistinguishedName, DnType, ExtendedKeyUsagePurpose, IsCa,
@@ -13,37 +14,41 @@ use thiserror::Error;
 use x509_parser::time::ASN1Time;
 use zeroize::Zeroizing;
 
-use super::pem::{CaBundle, CertificateError, KeyPairPem, parse_x509, validity};
+use super::pem::{CaBundle, CertificateError, KeyPairPem, own_name, parse_x509, validity};
+use super::rotation::{after, before};
 
 /// A CA's certificate and its key (ECDSA P-256: the cheapest handshakes).
 pub struct Authority {
-    // Invariant: holds the certificate that `issuer` was made of.
+    // Invariant: the certificate that `issuer` and all the rest was made of.
+    certificate: CertificateDer<'static>,
     bundle: CaBundle,
+    serial: String,
+    not_before: Timestamp,
     not_after: Timestamp,
     issuer: Issuer<'static, KeyPair>,
 }
 
 impl Authority {
-    /// A new CA with common name `<name> CA`, valid for ten years.
+    /// A new CA with common name `<name> CA`.
     ///
     /// # Errors
     ///
     /// [`AuthorityError`] if the library refuses, which it does for no name we know of.
-    pub fn create(name: &str, now: Timestamp) -> Result<Self, AuthorityError> {
+    pub fn create(name: &str, lifetime: Duration, now: Timestamp) -> Result<Self, AuthorityError> {
         let key = KeyPair::generate_for(&PKCS_ECDSA_P256_SHA256).map_err(AuthorityError::Key)?;
-        let mut params = params(
-            &format!("{name} CA"),
-            now,
-            saturating_add(now, AUTHORITY_LIFE),
-        )?;
+        let mut params = params(&common_name(name), lifetime, now, after(now, lifetime))?;
+        // Its successor has a name of its own, so that who does not know it says so, and does not speak of a bad signature.
+        params
+            .distinguished_name
+            .push(DnType::OrganizationalUnitName, format!("made {now:.3}"));
         // It signs leaves and no further CA (RFC 5280 section 4.2.1.9).
         params.is_ca = IsCa::Ca(BasicConstraints::Constrained(0));
         params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
         let certificate = params.self_signed(&key).map_err(AuthorityError::Sign)?;
-        Self::from_parts(CaBundle::parse(certificate.pem().as_bytes())?, key)
+        Self::from_parts(&CaBundle::parse(certificate.pem().as_bytes())?, key)
     }
 
-    /// An existing CA, from the contents of `ca.crt` and `ca.key`. The bundle may hold other CAs too.
+    /// An existing CA, from the contents of `ca.crt` and `ca.key`. The bundle may hold other CAs too; the key says which one it is.
     ///
     /// # Errors
     ///
@@ -52,12 +57,32 @@ impl Authority {
     pub fn parse(bundle: &[u8], key: &Zeroizing<Vec<u8>>) -> Result<Self, AuthorityError> {
         let key = std::str::from_utf8(key).map_err(AuthorityError::KeyText)?;
         let key = KeyPair::from_pem(key).map_err(AuthorityError::Key)?;
-        Self::from_parts(CaBundle::parse(bundle)?, key)
+        Self::from_parts(&CaBundle::parse(bundle)?, key)
     }
 
-    /// What clients must trust.
+    /// What clients must trust: its own certificate alone.
     pub fn bundle(&self) -> &CaBundle {
         &self.bundle
+    }
+
+    /// Its own certificate.
+    pub(super) fn certificate(&self) -> &CertificateDer<'static> {
+        &self.certificate
+    }
+
+    /// The serial number of its own certificate, in hexadecimal.
+    pub(super) fn serial(&self) -> &str {
+        &self.serial
+    }
+
+    /// Whether [`Authority::create`] made it, and not an operator with a CA of their own.
+    pub(super) fn is_ours(&self, name: &str) -> bool {
+        is_named(&self.certificate, name)
+    }
+
+    /// The first second of the CA's own certificate.
+    pub(super) fn not_before(&self) -> Timestamp {
+        self.not_before
     }
 
     /// The last second of the CA's own certificate. No leaf outlives it.
@@ -70,7 +95,7 @@ impl Authority {
         Zeroizing::new(self.issuer.key().serialize_pem().into_bytes())
     }
 
-    /// A new key and certificate for a server with these names, valid for 90 days.
+    /// A new key and certificate for a server with these names, valid for `lifetime` or as long as the CA is.
     ///
     /// # Errors
     ///
@@ -78,6 +103,7 @@ impl Authority {
     pub fn issue(
         &self,
         dns_names: &[String],
+        lifetime: Duration,
         now: Timestamp,
     ) -> Result<KeyPairPem, AuthorityError> {
         if now >= self.not_after {
@@ -88,10 +114,10 @@ impl Authority {
         }
         let first = dns_names.first().ok_or(AuthorityError::NoName)?;
         let key = KeyPair::generate_for(&PKCS_ECDSA_P256_SHA256).map_err(AuthorityError::Key)?;
-        let not_after = saturating_add(now, LEAF_LIFE).min(self.not_after);
+        let not_after = after(now, lifetime).min(self.not_after);
         // Nobody reads the common name any more, but an empty subject is not read well either. A DNS label fits its 64 characters.
         let label = first.split('.').next().unwrap_or(first);
-        let mut params = params(label, now, not_after)?;
+        let mut params = params(label, lifetime, now, not_after)?;
         params.subject_alt_names = dns_names
             .iter()
             .map(|name| san(name))
@@ -108,12 +134,17 @@ impl Authority {
         ))
     }
 
-    fn from_parts(bundle: CaBundle, key: KeyPair) -> Result<Self, AuthorityError> {
-        let certificate = find_certificate_of(&bundle, &key)?;
-        let (_, not_after) = validity(&parse_x509(&certificate)?)?;
+    fn from_parts(bundle: &CaBundle, key: KeyPair) -> Result<Self, AuthorityError> {
+        let certificate = find_certificate_of(bundle, &key)?;
+        let parsed = parse_x509(&certificate)?;
+        let (not_before, not_after) = validity(&parsed)?;
+        let serial = parsed.raw_serial_as_string();
         let issuer = Issuer::from_ca_cert_der(&certificate, key).map_err(AuthorityError::Issuer)?;
         Ok(Self {
-            bundle,
+            bundle: CaBundle::of(&certificate),
+            certificate,
+            serial,
+            not_before,
             not_after,
             issuer,
         })
@@ -123,6 +154,7 @@ impl Authority {
 impl fmt::Debug for Authority {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Authority")
+            .field("serial", &self.serial)
             .field("not_after", &self.not_after)
             .finish_non_exhaustive()
     }
@@ -173,8 +205,18 @@ pub enum AuthorityError {
     },
 }
 
+/// Whether a CA's certificate is one that [`Authority::create`] makes for this name.
+pub(super) fn is_named(certificate: &[u8], name: &str) -> bool {
+    own_name(certificate).is_some_and(|own| own == common_name(name))
+}
+
+fn common_name(name: &str) -> String {
+    format!("{name} CA")
+}
+
 fn params(
     common_name: &str,
+    lifetime: Duration,
     now: Timestamp,
     not_after: Timestamp,
 ) -> Result<CertificateParams, AuthorityError> {
@@ -183,7 +225,7 @@ fn params(
         let time = ASN1Time::from_timestamp(timestamp.as_second()).map_err(AuthorityError::Time)?;
         Ok::<_, AuthorityError>(time.to_datetime())
     };
-    params.not_before = date(saturating_add(now, -BACK_DATE))?;
+    params.not_before = date(before(now, back_date(lifetime)))?;
     params.not_after = date(not_after)?;
     params.distinguished_name = DistinguishedName::new();
     params
@@ -214,21 +256,13 @@ fn find_certificate_of(
     Err(AuthorityError::KeyNotOfBundle)
 }
 
-fn saturating_add(timestamp: Timestamp, duration: SignedDuration) -> Timestamp {
-    timestamp.checked_add(duration).unwrap_or_else(|_| {
-        if duration.is_negative() {
-            Timestamp::MIN
-        } else {
-            Timestamp::MAX
-        }
-    })
+/// Clocks of nodes differ: a certificate must be valid at once where the clock is behind. Of a life of less than an hour it is a small
+/// part only, so that two thirds of the life are not over when it begins.
+fn back_date(lifetime: Duration) -> Duration {
+    BACK_DATE.min(lifetime / 12)
 }
 
-/// Clocks of nodes differ: a certificate must be valid at once where the clock is behind.
-const BACK_DATE: SignedDuration = SignedDuration::from_mins(5);
-const AUTHORITY_LIFE: SignedDuration = SignedDuration::from_hours(24 * 3652);
-/// Renewed after 60 days; the 30 that are left are the time to notice that renewing fails.
-const LEAF_LIFE: SignedDuration = SignedDuration::from_hours(24 * 90);
+const BACK_DATE: Duration = Duration::from_secs(300);
 
 #[cfg(test)]
 mod tests;

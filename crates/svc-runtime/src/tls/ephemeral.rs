@@ -1,5 +1,7 @@
 //! A certificate that lives and dies with the process.
 
+use std::time::Duration;
+
 use jiff::Timestamp;
 
 use super::authority::{Authority, AuthorityError};
@@ -14,6 +16,10 @@ pub fn ephemeral(
     names: &[String],
     now: Timestamp,
 ) -> Result<(KeyPairPem, CaBundle), AuthorityError> {
-    let authority = Authority::create("ephemeral", now)?;
-    Ok((authority.issue(names, now)?, authority.bundle().clone()))
+    let authority = Authority::create("ephemeral", LIFETIME, now)?;
+    let pair = authority.issue(names, LIFETIME, now)?;
+    Ok((pair, authority.bundle().clone()))
 }
+
+/// Longer than a process at a desk lives: nobody renews it.
+const LIFETIME: Duration = Duration::from_secs(90 * 24 * 3600);

@@ -15,8 +15,8 @@ use crate::log::chain;
 use crate::readiness::Condition;
 use crate::shutdown::Shutdown;
 
-/// Keeps `into` as the files say until shutdown, looking every ten seconds. A pair that cannot be served is logged and the one before
-/// it stays; `condition` is met as long as the certificate presented is valid.
+/// Keeps `into` as the files say until shutdown, looking that often. A pair that cannot be served is logged and the one before it stays;
+/// `condition` is met as long as the certificate presented is valid.
 ///
 /// # Errors
 ///
@@ -24,6 +24,7 @@ use crate::shutdown::Shutdown;
 pub async fn follow_files(
     certificate: &Path,
     key: &Path,
+    look_every: Duration,
     into: ServingCertificate,
     condition: Condition,
     shutdown: Shutdown,
@@ -31,14 +32,16 @@ pub async fn follow_files(
     let mut loaded = read(certificate, key).await?;
     present(&loaded, &into)?;
     condition.met();
-    let mut ticks = interval(POLL);
+    let mut ticks = interval(look_every);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
         tokio::select! {
             () = shutdown.requested() => return Ok(()),
             _ = ticks.tick() => {}
         }
-        match reload(certificate, key, &loaded, &into).await {
+        let reloaded = reload(certificate, key, &loaded, &into).await;
+        into.tell_refused(reloaded.is_err());
+        match reloaded {
             Ok(Some(pair)) => loaded = pair,
             Ok(None) => {}
             Err(error) => {
@@ -84,7 +87,7 @@ async fn read_file(path: &Path) -> Result<Vec<u8>, CertificateError> {
 }
 
 fn present(pair: &KeyPairPem, into: &ServingCertificate) -> Result<(), CertificateError> {
-    let facts = into.present(pair)?;
+    let facts = into.present(pair, None)?;
     tracing::info!(tls.serial = facts.serial, tls.not_after = %facts.not_after, "certificate loaded from files");
     Ok(())
 }
@@ -98,4 +101,5 @@ fn tell(into: &ServingCertificate, condition: &Condition) {
     }
 }
 
-const POLL: Duration = Duration::from_secs(10);
+/// How often programs look: far more often than the kubelet brings a changed Secret into a volume.
+pub const LOOK_EVERY: Duration = Duration::from_secs(10);

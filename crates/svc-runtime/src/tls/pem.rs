@@ -17,6 +17,7 @@ use x509_parser::prelude::{FromDer, GeneralName, X509Certificate};
 use zeroize::Zeroizing;
 
 /// A certificate chain, leaf first, and the leaf's private key. Not checked yet.
+#[derive(Clone)]
 pub struct KeyPairPem {
     chain: Vec<u8>,
     key: Zeroizing<Vec<u8>>,
@@ -171,6 +172,26 @@ impl CaBundle {
         &self.pem
     }
 
+    /// A bundle of one, which must be a CA's.
+    pub(super) fn of(certificate: &CertificateDer<'_>) -> Self {
+        Self {
+            pem: render_certificate(certificate),
+        }
+    }
+
+    /// This one and the CA's certificate behind it.
+    pub(super) fn with(&self, certificate: &CertificateDer<'_>) -> Self {
+        Self {
+            pem: format!("{}{}", self.pem, render_certificate(certificate)),
+        }
+    }
+
+    /// Whether the certificate is one of the bundle.
+    pub(super) fn holds(&self, certificate: &CertificateDer<'_>) -> bool {
+        // Both are rendered by us, so equal certificates are equal text.
+        self.pem.contains(&render_certificate(certificate))
+    }
+
     /// The certificates, first one first.
     ///
     /// # Errors
@@ -240,6 +261,17 @@ pub(super) fn parse_x509(der: &[u8]) -> Result<X509Certificate<'_>, CertificateE
     let (_, certificate) =
         X509Certificate::from_der(der).map_err(|error| CertificateError::X509(error.into()))?;
     Ok(certificate)
+}
+
+/// The common name of a certificate that is its own issuer's, as a CA of our making is.
+pub(super) fn own_name(der: &[u8]) -> Option<String> {
+    let certificate = parse_x509(der).ok()?;
+    let subject = certificate.subject();
+    if subject.as_raw() != certificate.issuer().as_raw() {
+        return None;
+    }
+    let name = subject.iter_common_name().next()?;
+    name.as_str().ok().map(str::to_owned)
 }
 
 /// The first and the last second of a certificate's validity.

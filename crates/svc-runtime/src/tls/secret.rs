@@ -3,12 +3,10 @@
 //! What to do with the Secret's content is decided by the pure [`decision::decide`]; this module reads, writes by compare-and-swap
 //! (`resourceVersion`), and puts the outcome into the running server. A loser of the swap reads again and finds the winner's pair.
 
-use std::collections::BTreeMap;
 use std::time::Duration;
 
 use futures_util::StreamExt;
 use jiff::Timestamp;
-use k8s_openapi::ByteString;
 use k8s_openapi::api::core::v1::Secret;
 use kube::api::{ObjectMeta, PostParams};
 use kube::{Api, Client};
@@ -16,21 +14,26 @@ use thiserror::Error;
 use tokio::sync::watch;
 use tokio::time::{sleep, timeout};
 
+use super::ServingCertificate;
 use super::authority::AuthorityError;
 use super::pem::{CaBundle, CertificateError};
-use super::{KeyPairPem, ServingCertificate};
+use super::published::Published;
+use super::rotation::Rotation;
 use crate::clock;
 use crate::follow::follow_object;
 use crate::log::chain;
 use crate::readiness::Condition;
 use crate::shutdown::Shutdown;
 
+mod content;
 mod decision;
 
-pub use decision::Refusal;
-use decision::{Decision, decide};
+pub use content::Refusal;
+use content::{CA_CRT, Content};
+use decision::{Context, Decision, Presentable, decide};
 
-/// The Secret that holds our CA and certificate: keys `ca.crt`, `ca.key`, `tls.crt` and `tls.key`.
+/// The Secret that holds our CA and certificate: keys `ca.crt`, `ca.key`, `tls.crt` and `tls.key`, and `next-ca.key` while one CA
+/// follows another.
 ///
 /// The chart makes it empty and lets us get, list, watch and update this one name.
 #[derive(Clone)]
@@ -43,10 +46,13 @@ pub struct ManagedSecret {
     pub name: String,
     /// What the certificate is for. If it changes, a new certificate is issued by the same CA.
     pub dns_names: Vec<String>,
+    /// When certificates are renewed and CAs follow each other.
+    pub rotation: Rotation,
 }
 
 impl ManagedSecret {
-    /// Keeps `into` and `ca` as the Secret says, and the Secret filled and renewed, until shutdown.
+    /// Keeps `into` and `ca` as the Secret says, and the Secret filled, renewed and rotated, until shutdown. `published` is what
+    /// clients find where they look for our CA: no certificate is issued by one that is not there.
     ///
     /// `condition` is met as long as a valid certificate is presented. No content of the Secret and no answer of the API server ends
     /// this: without a certificate the replica is not ready and says why; with one it goes on serving it.
@@ -59,9 +65,11 @@ impl ManagedSecret {
         into: ServingCertificate,
         condition: Condition,
         ca: watch::Sender<Option<CaBundle>>,
+        published: watch::Receiver<Published>,
         shutdown: Shutdown,
     ) -> Result<(), SecretError> {
-        let api: Api<Secret> = Api::namespaced(self.client.clone(), &self.namespace);
+        let api = self.api();
+        let mut news = published.clone();
         let mut states = Box::pin(follow_object(api.clone(), &self.name));
         let mut follower = Follower {
             secret: self,
@@ -69,6 +77,7 @@ impl ManagedSecret {
             into,
             condition,
             ca,
+            published,
         };
         let mut next_look = FIRST_RETRY;
         let mut failures = 0_u32;
@@ -76,11 +85,13 @@ impl ManagedSecret {
             let outcome = tokio::select! {
                 () = shutdown.requested() => return Ok(()),
                 state = states.next() => match state {
-                    Some(Ok(Some(secret))) => follower.settle(secret).await,
-                    Some(Ok(None)) => follower.look().await,
+                    // The object of an event may be old already, such as where this process was stopped for a while.
+                    Some(Ok(_)) => follower.look().await,
                     Some(Err(error)) => Err(SecretError::Watch(Box::new(error))),
                     None => return Err(SecretError::WatchEnded),
                 },
+                // Where nobody publishes there is no news, ever.
+                Ok(()) = news.changed() => follower.look().await,
                 () = sleep(next_look) => follower.look().await,
             };
             failures = if outcome.is_ok() {
@@ -89,10 +100,28 @@ impl ManagedSecret {
                 failures.saturating_add(1)
             };
             next_look = match follower.tell(outcome) {
-                Some(renew_at) => until(renew_at).clamp(FIRST_RETRY, LONGEST_LOOK),
+                Some(look_at) => until(look_at).clamp(SHORTEST_LOOK, LONGEST_LOOK),
                 None => FIRST_RETRY.saturating_mul(1 << failures.min(4)),
             };
         }
+    }
+
+    /// What the Secret says now that clients must trust: for who is about to write what was known a moment ago. `None` if it says
+    /// nothing that can be read.
+    ///
+    /// # Errors
+    ///
+    /// [`SecretError`] if there is no answer.
+    pub(super) async fn bundle(&self) -> Result<Option<CaBundle>, SecretError> {
+        let read = answer(self.api().get_opt(&self.name)).await?;
+        let secret = read.map_err(|error| SecretError::Read(Box::new(error)))?;
+        let data = secret.and_then(|secret| secret.data).unwrap_or_default();
+        let bundle = data.get(CA_CRT).map(|pem| CaBundle::parse(&pem.0));
+        Ok(bundle.and_then(Result::ok))
+    }
+
+    fn api(&self) -> Api<Secret> {
+        Api::namespaced(self.client.clone(), &self.namespace)
     }
 }
 
@@ -158,6 +187,7 @@ struct Follower {
     into: ServingCertificate,
     condition: Condition,
     ca: watch::Sender<Option<CaBundle>>,
+    published: watch::Receiver<Published>,
 }
 
 impl Follower {
@@ -173,20 +203,14 @@ impl Follower {
     /// Brings the server and the Secret to where they should be. Returns when to look again.
     async fn settle(&mut self, mut secret: Secret) -> Result<Timestamp, SecretError> {
         for _ in 0..MAX_SWAPS {
-            let data = secret.data.clone().unwrap_or_default();
-            match decide(
-                &data,
-                &self.secret.name,
-                &self.secret.dns_names,
-                clock::now(),
-            )? {
+            let content = Content::of(&secret);
+            match self.decide(&content)? {
                 Decision::Keep {
-                    pair,
-                    bundle,
-                    renew_at,
+                    presentable,
+                    look_at,
                 } => {
-                    self.present(&pair, bundle)?;
-                    return Ok(renew_at);
+                    self.present(presentable)?;
+                    return Ok(look_at);
                 }
                 Decision::Fill {
                     filled,
@@ -194,10 +218,10 @@ impl Follower {
                     meanwhile,
                 } => {
                     tracing::info!(secret = self.secret.name, reason = %why, "filling the Secret");
-                    if let Some((pair, bundle)) = meanwhile {
-                        self.present_meanwhile(&pair, bundle);
+                    if let Some(presentable) = meanwhile {
+                        self.present_meanwhile(presentable);
                     }
-                    secret = self.swap(secret, filled.expose()).await?;
+                    secret = self.swap(secret, filled).await?;
                 }
                 Decision::Refuse(refusal) => return Err(SecretError::Refused(refusal)),
             }
@@ -205,18 +229,22 @@ impl Follower {
         Err(SecretError::Contended)
     }
 
-    /// Writes `data` if nobody changed the Secret since we read it. Returns the Secret as it is then, whoever wrote it.
-    async fn swap(
-        &self,
-        secret: Secret,
-        data: BTreeMap<String, ByteString>,
-    ) -> Result<Secret, SecretError> {
-        // `secret` holds the resourceVersion it was read with: the API server answers 409 if it is no longer the last one.
-        let wanted = Secret {
-            data: Some(data),
-            string_data: None,
-            ..secret
+    fn decide(&self, content: &Content) -> Result<Decision, AuthorityError> {
+        let published = self.published.borrow().clone();
+        let context = Context {
+            name: &self.secret.name,
+            dns_names: &self.secret.dns_names,
+            rotation: &self.secret.rotation,
+            published: &published,
+            now: clock::now(),
         };
+        decide(content, context)
+    }
+
+    /// Writes `content` if nobody changed the Secret since we read it. Returns the Secret as it is then, whoever wrote it.
+    async fn swap(&self, secret: Secret, content: Content) -> Result<Secret, SecretError> {
+        // `secret` holds the resourceVersion it was read with: the API server answers 409 if it is no longer the last one.
+        let wanted = content.put_into(secret);
         match answer(
             self.api
                 .replace(&self.secret.name, &PostParams::default(), &wanted),
@@ -247,6 +275,7 @@ impl Follower {
             namespace,
             name,
             dns_names: _,
+            rotation: _,
         } = &self.secret;
         let metadata = ObjectMeta {
             name: Some(name.clone()),
@@ -269,9 +298,17 @@ impl Follower {
         }
     }
 
-    fn present(&self, pair: &KeyPairPem, bundle: CaBundle) -> Result<(), SecretError> {
+    fn present(&self, presentable: Presentable) -> Result<(), SecretError> {
+        let Presentable {
+            pair,
+            bundle,
+            authority_not_after,
+        } = presentable;
         let before = self.into.facts();
-        let facts = self.into.present(pair).map_err(SecretError::Present)?;
+        let facts = self
+            .into
+            .present(&pair, Some(authority_not_after))
+            .map_err(SecretError::Present)?;
         if before.is_none_or(|before| before.serial != facts.serial) {
             tracing::info!(
                 tls.serial = facts.serial, tls.not_after = %facts.not_after, tls.names = ?facts.dns_names,
@@ -288,17 +325,18 @@ impl Follower {
         Ok(())
     }
 
-    /// A certificate that is due for renewal is still a certificate: a replica that may not write must not wait for one that may.
-    fn present_meanwhile(&self, pair: &KeyPairPem, bundle: CaBundle) {
-        if let Err(error) = self.present(pair, bundle) {
-            tracing::warn!(error = %chain(&error), "the certificate to be renewed cannot be presented any more");
+    /// A certificate that is to be replaced is still a certificate: a replica that may not write must not wait for one that may.
+    fn present_meanwhile(&self, presentable: Presentable) {
+        if let Err(error) = self.present(presentable) {
+            tracing::warn!(error = %chain(&error), "the certificate to be replaced cannot be presented any more");
         }
     }
 
     /// Says how it went, in the log and on the admin port. Hands on when to look again, if it went well.
     fn tell(&self, outcome: Result<Timestamp, SecretError>) -> Option<Timestamp> {
-        let (renew_at, failure) = match outcome {
-            Ok(renew_at) => (Some(renew_at), None),
+        self.into.tell_refused(outcome.is_err());
+        let (look_at, failure) = match outcome {
+            Ok(look_at) => (Some(look_at), None),
             Err(error) => {
                 let reason = chain(&error).to_string();
                 tracing::error!(secret = self.secret.name, error = %reason, "the Secret is not settled");
@@ -317,7 +355,7 @@ impl Follower {
                     .unmet(format!("Secret {}: {failure}", self.secret.name));
             }
         }
-        renew_at
+        look_at
     }
 }
 
@@ -338,5 +376,9 @@ const CALL_TIMEOUT: Duration = Duration::from_secs(10);
 const MAX_SWAPS: usize = 8;
 /// Doubled with every failure, up to 80 s.
 const FIRST_RETRY: Duration = Duration::from_secs(5);
+/// However near the next step is.
+const SHORTEST_LOOK: Duration = Duration::from_millis(100);
 /// Also without any event: makes up for whatever a watch may miss.
 const LONGEST_LOOK: Duration = Duration::from_secs(600);
+/// By how much the clocks of replicas may differ.
+const SKEW: Duration = Duration::from_secs(300);

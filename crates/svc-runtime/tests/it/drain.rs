@@ -14,6 +14,7 @@ async fn request_in_flight_completes_and_no_new_connection_is_taken() {
     let in_flight = background(async move { request.send().await.unwrap().text().await.unwrap() });
     server.entered.notified().await;
     server.shutdown.request();
+    server.release.notify_one();
     assert_eq!(in_flight.await.unwrap(), "slow");
     timeout(Duration::from_secs(5), server.ended)
         .await

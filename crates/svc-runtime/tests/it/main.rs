@@ -11,3 +11,4 @@ mod certificate;
 mod drain;
 mod limits;
 mod support;
+mod tls;

@@ -1,5 +1,6 @@
 //! A server on loopback with a certificate of its own CA, and clients that trust that CA alone.
 
+use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
@@ -9,7 +10,8 @@ use axum::extract::ConnectInfo;
 use axum::routing::get;
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, ServerName};
-use rustls::{ClientConfig, RootCertStore};
+use rustls::version::{TLS12, TLS13};
+use rustls::{ClientConfig, RootCertStore, SupportedProtocolVersion};
 use svc_runtime::tls::{CaBundle, KeyPairPem, ServingCertificate, ephemeral};
 use svc_runtime::{Limits, ServeError, Shutdown, clock, install_crypto_provider, serve_tls};
 use tokio::net::{TcpListener, TcpStream};
@@ -30,6 +32,8 @@ pub(crate) struct Server {
     pub(crate) ended: JoinHandle<Result<(), ServeError>>,
     /// Told when the handler of `/slow` was entered.
     pub(crate) entered: Arc<Notify>,
+    /// Tells the handler of `/slow` to answer.
+    pub(crate) release: Arc<Notify>,
 }
 
 impl Server {
@@ -39,11 +43,11 @@ impl Server {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         let (config, shutdown) = (certificate.server_config(), Shutdown::new());
-        let entered = Arc::new(Notify::new());
+        let (entered, release) = (Arc::new(Notify::new()), Arc::new(Notify::new()));
         let ended = background(serve_tls(
             listener,
             config,
-            router(Arc::clone(&entered)),
+            router(Arc::clone(&entered), Arc::clone(&release)),
             limits,
             shutdown.clone(),
         ));
@@ -54,6 +58,7 @@ impl Server {
             shutdown,
             ended,
             entered,
+            release,
         }
     }
 
@@ -68,22 +73,35 @@ impl Server {
 
     /// A TLS connection on which a test writes its own bytes.
     pub(crate) async fn connect(&self, alpn: &[u8]) -> TlsStream<TcpStream> {
-        install_crypto_provider();
-        let mut roots = RootCertStore::empty();
-        roots
-            .add(CertificateDer::from_pem_slice(self.ca.as_pem().as_bytes()).unwrap())
-            .unwrap();
-        let mut config = ClientConfig::builder()
-            .with_root_certificates(roots)
-            .with_no_client_auth();
+        let mut config = tls_config(&[&self.ca], &[&TLS13, &TLS12]);
         config.alpn_protocols = vec![alpn.to_vec()];
-        let stream = TcpStream::connect(self.address).await.unwrap();
-        let name = ServerName::try_from(NAME).unwrap();
-        TlsConnector::from(Arc::new(config))
-            .connect(name, stream)
-            .await
-            .unwrap()
+        handshake(self.address, Arc::new(config)).await.unwrap()
     }
+}
+
+/// A client that trusts these CAs alone.
+pub(crate) fn tls_config(
+    cas: &[&CaBundle],
+    versions: &[&'static SupportedProtocolVersion],
+) -> ClientConfig {
+    install_crypto_provider();
+    let mut roots = RootCertStore::empty();
+    for ca in cas {
+        let certificate = CertificateDer::from_pem_slice(ca.as_pem().as_bytes()).unwrap();
+        roots.add(certificate).unwrap();
+    }
+    ClientConfig::builder_with_protocol_versions(versions)
+        .with_root_certificates(roots)
+        .with_no_client_auth()
+}
+
+pub(crate) async fn handshake(
+    address: SocketAddr,
+    config: Arc<ClientConfig>,
+) -> io::Result<TlsStream<TcpStream>> {
+    let stream = TcpStream::connect(address).await.unwrap();
+    let name = ServerName::try_from(NAME).unwrap();
+    TlsConnector::from(config).connect(name, stream).await
 }
 
 pub(crate) fn fresh_pair() -> (KeyPairPem, CaBundle) {
@@ -121,7 +139,7 @@ where
     tokio::task::spawn(future)
 }
 
-fn router(entered: Arc<Notify>) -> Router {
+fn router(entered: Arc<Notify>, release: Arc<Notify>) -> Router {
     Router::new()
         .route(
             "/peer",
@@ -132,7 +150,7 @@ fn router(entered: Arc<Notify>) -> Router {
             "/slow",
             get(async move || {
                 entered.notify_one();
-                tokio::time::sleep(Duration::from_millis(400)).await;
+                release.notified().await;
                 "slow"
             }),
         )

@@ -1,293 +1,431 @@
 //! What to do with the content of the Secret. Pure: it reads no clock, and writes nothing.
 //!
-//! An existing CA is never replaced: clients trust it, and a new one made in silence would lock all of them out. Who wants a new CA
-//! empties the Secret.
+//! A CA is followed by another in steps, each of which is one write of the whole content, so that a replica may die between any two:
+//!
+//! ```text
+//! due or asked ─▶ made, beside the old one ─▶ seen where clients look ─▶ overlap ─▶ issues ─▶ retire_after ─▶ the old one is gone
+//! ```
+//!
+//! A successor is always found by clients before it issues. Only who empties the Secret gets a CA that nobody has heard of.
 
-use std::collections::BTreeMap;
 use std::fmt;
-use std::sync::Arc;
 
 use jiff::Timestamp;
-use k8s_openapi::ByteString;
-use rustls::RootCertStore;
-use rustls::client::WebPkiServerVerifier;
-use rustls::client::danger::ServerCertVerifier;
-use rustls::crypto::aws_lc_rs;
-use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
-use rustls::sign::CertifiedKey;
-use thiserror::Error;
-use zeroize::Zeroizing;
 
-use crate::tls::authority::{Authority, AuthorityError};
-use crate::tls::pem::{CaBundle, CertificateError, KeyPairPem, LeafFacts};
+use super::content::{Content, Leaf, Refusal, State};
+use crate::tls::authority::{Authority, AuthorityError, is_named};
+use crate::tls::pem::{CaBundle, KeyPairPem};
+use crate::tls::published::Published;
+use crate::tls::rotation::{Rotation, after, before};
+use crate::tls::trust::is_accepted;
 
 /// What to do.
 #[derive(Debug)]
 pub(super) enum Decision {
-    /// The content is good: present it, and look again at `renew_at`.
+    /// The content is good: present it, and look again at `look_at`.
     Keep {
-        pair: KeyPairPem,
-        bundle: CaBundle,
-        renew_at: Timestamp,
+        presentable: Presentable,
+        look_at: Timestamp,
     },
     /// Write this content, then decide again on what was written. `meanwhile` is what can be presented until then.
     Fill {
         filled: Content,
         why: Why,
-        meanwhile: Option<(KeyPairPem, CaBundle)>,
+        meanwhile: Option<Presentable>,
     },
     /// The content is damaged: leave it alone.
     Refuse(Refusal),
 }
 
-/// Content of the Secret, keys included.
-pub(super) struct Content(BTreeMap<String, ByteString>);
-
-impl Content {
-    /// The content, for the API server only.
-    pub(super) fn expose(self) -> BTreeMap<String, ByteString> {
-        self.0
-    }
-}
-
-impl fmt::Debug for Content {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("Content")
-    }
+/// What goes out of the Secret into the running program.
+#[derive(Debug)]
+pub(super) struct Presentable {
+    pub(super) pair: KeyPairPem,
+    /// What clients must trust.
+    pub(super) bundle: CaBundle,
+    /// The last second of the issuing CA.
+    pub(super) authority_not_after: Timestamp,
 }
 
 /// Why the Secret is written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Why {
+    /// The certificate is past two thirds of its life, or past all of it.
+    Aged,
+    /// A person asks for another CA.
+    Asked,
+    /// The issuing CA is to be replaced by schedule.
+    Due,
     /// There is nothing in it.
     Empty,
     /// There is a CA, but no certificate of it.
     NoLeaf,
-    /// The certificate's names are not the ones we are called by.
-    OtherNames,
-    /// The certificate is past two thirds of its life, or past all of it.
-    Aged,
     /// The certificate is of another CA: somebody replaced `ca.crt` and `ca.key`.
     OtherAuthority,
+    /// The certificate's names are not the ones we are called by.
+    OtherNames,
+    /// Clients find the successor.
+    Published,
+    /// The CA before this one has been without a certificate for long enough.
+    Retired,
+    /// The successor takes over.
+    TookOver,
 }
 
 impl fmt::Display for Why {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
+            Self::Aged => "its certificate is due for renewal",
+            Self::Asked => "a new CA is asked for, and published beside the present one",
+            Self::Due => "its CA is due for replacement, and a new one is published beside it",
             Self::Empty => "it is empty",
             Self::NoLeaf => "it has a CA but no certificate",
-            Self::OtherNames => "its certificate is for other names",
-            Self::Aged => "its certificate is due for renewal",
             Self::OtherAuthority => "its certificate is not of its CA",
+            Self::OtherNames => "its certificate is for other names",
+            Self::Published => "the new CA is found where clients look, the overlap begins",
+            Self::Retired => "the old CA is retired",
+            Self::TookOver => "the new CA issues from now on",
         })
     }
 }
 
-/// Why the content of the Secret cannot be used. It is left as it is, for a person to look at.
-#[derive(Debug, Error)]
-pub enum Refusal {
-    /// Of two entries that belong together only one is there.
-    #[error("{missing} is missing beside {present}")]
-    HalfWritten {
-        /// The entry that is there.
-        present: &'static str,
-        /// The one that is not.
-        missing: &'static str,
-    },
-    /// There is a certificate but no CA.
-    #[error("there is a certificate, but ca.crt and ca.key are missing")]
-    NoAuthority,
-    /// The CA cannot be read, or its key is another CA's.
-    #[error("ca.crt and ca.key are not usable")]
-    Authority(#[source] AuthorityError),
-    /// The CA's time is over. A new one is a decision for a person, since every client has to learn of it.
-    #[error("the CA expired at {not_after}; to get a new one, remove the Secret's data")]
-    AuthorityExpired {
-        /// The CA's last second.
-        not_after: Timestamp,
-    },
-    /// The certificate cannot be read, or its key is another certificate's.
-    #[error("tls.crt and tls.key are not usable")]
-    Leaf(#[source] CertificateError),
+/// What a decision depends on besides the content.
+#[derive(Clone, Copy)]
+pub(super) struct Context<'a> {
+    /// What a new CA is called.
+    pub(super) name: &'a str,
+    /// What the server is called.
+    pub(super) dns_names: &'a [String],
+    pub(super) rotation: &'a Rotation,
+    /// Which CAs clients find.
+    pub(super) published: &'a Published,
+    pub(super) now: Timestamp,
 }
 
-/// Decides on `data`, the Secret's content, at `now`. `name` is what a new CA is called, `dns_names` what the server is called.
+/// Decides on the Secret's content.
 ///
 /// # Errors
 ///
 /// [`AuthorityError`] if a CA or a certificate is needed and cannot be made, such as without a DNS name.
-pub(super) fn decide(
-    data: &BTreeMap<String, ByteString>,
-    name: &str,
-    dns_names: &[String],
-    now: Timestamp,
-) -> Result<Decision, AuthorityError> {
-    let (authority_pair, leaf_pair) =
-        match (couple(data, CA_CRT, CA_KEY), couple(data, TLS_CRT, TLS_KEY)) {
-            (Ok(authority), Ok(leaf)) => (authority, leaf),
-            (Err(refusal), _) | (_, Err(refusal)) => return Ok(Decision::Refuse(refusal)),
-        };
-    let Some((bundle, key)) = authority_pair else {
-        return if leaf_pair.is_none() {
-            fill(
-                data,
-                &Authority::create(name, now)?,
-                dns_names,
-                now,
-                Why::Empty,
-            )
-        } else {
-            Ok(Decision::Refuse(Refusal::NoAuthority))
-        };
+pub(super) fn decide(content: &Content, context: Context<'_>) -> Result<Decision, AuthorityError> {
+    let state = match content.read() {
+        Ok(Some(state)) => state,
+        Ok(None) => {
+            let state = create(content.asked(), context)?;
+            return Ok(fill(content, &state, Why::Empty, None, context));
+        }
+        Err(refusal) => return Ok(Decision::Refuse(refusal)),
     };
-    let authority = match Authority::parse(bundle, &Zeroizing::new(key.to_vec())) {
-        Ok(authority) if now < authority.not_after() => authority,
-        Ok(expired) => {
+    let why = match (step(&state, context), presentable(&state, context)) {
+        (Step::Wait(look_at), Some(presentable)) => {
+            return Ok(Decision::Keep {
+                presentable,
+                look_at,
+            });
+        }
+        (Step::Expired, _) => {
             return Ok(Decision::Refuse(Refusal::AuthorityExpired {
-                not_after: expired.not_after(),
+                not_after: state.issuing.not_after(),
             }));
         }
-        Err(error) => return Ok(Decision::Refuse(Refusal::Authority(error))),
+        (Step::Wait(_), None) => Why::NoLeaf,
+        (Step::Change(why), _) => why,
     };
-    let Some((chain, key)) = leaf_pair else {
-        return fill(data, &authority, dns_names, now, Why::NoLeaf);
-    };
-    let pair = KeyPairPem::new(chain, Zeroizing::new(key.to_vec()));
-    let (certified, facts) = match pair.parse_at_any_time() {
-        Ok(parsed) => parsed,
-        Err(error) => return Ok(Decision::Refuse(Refusal::Leaf(error))),
-    };
-    match why_reissue(&certified, &facts, authority.bundle(), dns_names, now) {
-        None => {
-            let (bundle, renew_at) = (authority.bundle().clone(), facts.renew_at());
-            Ok(Decision::Keep {
-                pair,
-                bundle,
-                renew_at,
-            })
-        }
-        Some(Why::Aged) => {
-            let meanwhile = Some((pair, authority.bundle().clone()));
-            Ok(Decision::Fill {
-                filled: issue(data, &authority, dns_names, now)?,
-                why: Why::Aged,
-                meanwhile,
-            })
-        }
-        Some(why) => fill(data, &authority, dns_names, now, why),
+    let meanwhile = presentable(&state, context);
+    let state = change(state, why, context)?;
+    Ok(fill(content, &state, why, meanwhile, context))
+}
+
+enum Step {
+    Change(Why),
+    Expired,
+    /// Nothing to do before this instant, or before clients find what they do not find yet.
+    Wait(Timestamp),
+}
+
+fn step(state: &State, context: Context<'_>) -> Step {
+    let Context { now, .. } = context;
+    if now >= state.issuing.not_after() {
+        // Who trusts this CA alone is locked out already.
+        return match &state.next {
+            Some(next) if now < next.not_after() => Step::Change(Why::TookOver),
+            Some(_) | None => Step::Expired,
+        };
     }
-}
-
-/// A certificate and its key, as they stand in the Secret.
-type Couple<'a> = (&'a [u8], &'a [u8]);
-
-/// Two entries that belong together: both, none, or a refusal. A Secret of type `kubernetes.io/tls` starts with empty entries, which
-/// count as none.
-fn couple<'a>(
-    data: &'a BTreeMap<String, ByteString>,
-    first: &'static str,
-    second: &'static str,
-) -> Result<Option<Couple<'a>>, Refusal> {
-    let entry = |key| {
-        data.get(key)
-            .map(|bytes| bytes.0.as_slice())
-            .filter(|bytes| !bytes.is_empty())
+    let leaf = match why_reissue(state, context) {
+        Ok(renew_at) => renew_at,
+        Err(why) => return Step::Change(why),
     };
-    match (entry(first), entry(second)) {
-        (Some(first), Some(second)) => Ok(Some((first, second))),
-        (None, None) => Ok(None),
-        (Some(_), None) => Err(Refusal::HalfWritten {
-            present: first,
-            missing: second,
-        }),
-        (None, Some(_)) => Err(Refusal::HalfWritten {
-            present: second,
-            missing: first,
-        }),
+    let mut look_at = leaf;
+    for (why, at) in [retire(state, context), succeed(state, context)]
+        .into_iter()
+        .flatten()
+    {
+        if at <= now {
+            return Step::Change(why);
+        }
+        look_at = look_at.min(at);
     }
+    Step::Wait(look_at)
 }
 
-fn fill(
-    data: &BTreeMap<String, ByteString>,
-    authority: &Authority,
-    dns_names: &[String],
-    now: Timestamp,
-    why: Why,
-) -> Result<Decision, AuthorityError> {
-    Ok(Decision::Fill {
-        filled: issue(data, authority, dns_names, now)?,
-        why,
-        meanwhile: None,
-    })
-}
-
-/// The old content with the CA and a new certificate of it; entries that are not ours stay.
-fn issue(
-    data: &BTreeMap<String, ByteString>,
-    authority: &Authority,
-    dns_names: &[String],
-    now: Timestamp,
-) -> Result<Content, AuthorityError> {
-    let pair = authority.issue(dns_names, now)?;
-    let mut filled = data.clone();
-    let mut put =
-        |key: &str, bytes: &[u8]| filled.insert(key.to_owned(), ByteString(bytes.to_vec()));
-    put(CA_CRT, authority.bundle().as_pem().as_bytes());
-    put(CA_KEY, &authority.expose_key_pem());
-    put(TLS_CRT, pair.chain_pem());
-    put(TLS_KEY, pair.expose_key_pem());
-    Ok(Content(filled))
-}
-
-fn why_reissue(
-    certified: &CertifiedKey,
-    facts: &LeafFacts,
-    bundle: &CaBundle,
-    dns_names: &[String],
-    now: Timestamp,
-) -> Option<Why> {
+/// When the certificate is to be renewed, or why it is now.
+fn why_reissue(state: &State, context: Context<'_>) -> Result<Timestamp, Why> {
+    let Context { dns_names, now, .. } = context;
+    let Leaf {
+        pair: _,
+        certified,
+        facts,
+    } = state.leaf.as_ref().ok_or(Why::NoLeaf)?;
     let mut wanted = dns_names.to_vec();
     wanted.sort_unstable();
     if facts.dns_names != wanted {
-        return Some(Why::OtherNames);
+        return Err(Why::OtherNames);
     }
-    if now >= facts.renew_at() {
-        return Some(Why::Aged);
+    let is_trusted = |name: &String| is_accepted(certified, &state.bundle, name, facts.not_before);
+    if !dns_names.first().is_some_and(is_trusted) {
+        return Err(Why::OtherAuthority);
     }
-    let trusted = dns_names
-        .first()
-        .is_some_and(|name| is_trusted(certified, bundle, name, facts.not_before));
-    if trusted {
-        None
+    // A certificate that ends with its CA cannot be renewed by it.
+    let renew_at = if facts.not_after < state.issuing.not_after() {
+        facts.renew_at()
     } else {
-        Some(Why::OtherAuthority)
+        facts.not_after
+    };
+    if now >= renew_at {
+        return Err(Why::Aged);
+    }
+    Ok(renew_at)
+}
+
+/// When what the successor's taking over left behind is to go.
+fn retire(state: &State, context: Context<'_>) -> Option<(Why, Timestamp)> {
+    let Context {
+        name,
+        rotation,
+        now,
+        ..
+    } = context;
+    let since = sane(state.marks.issuing_since, now)?;
+    // The certificate must do without it too, which it does not where an operator put both CAs there.
+    let leaf = state.leaf.as_ref()?;
+    let first = context.dns_names.first()?;
+    let own = state.issuing.bundle();
+    let is_needed = !is_accepted(&leaf.certified, own, first, leaf.facts.not_before);
+    let is_left = retain(state, name).is_some_and(|bundle| bundle != state.bundle);
+    (is_left && !is_needed).then(|| (Why::Retired, after(since, rotation.retire_after)))
+}
+
+/// The next step from the issuing CA to its successor, and when.
+fn succeed(state: &State, context: Context<'_>) -> Option<(Why, Timestamp)> {
+    let Context {
+        name,
+        dns_names: _,
+        rotation,
+        published,
+        now,
+    } = context;
+    let State {
+        marks,
+        issuing,
+        next,
+        ..
+    } = state;
+    let Some(next) = next else {
+        if marks.asked.is_some() && marks.asked != marks.followed {
+            return Some((Why::Asked, now));
+        }
+        let at = successor_at(state, rotation, now);
+        return issuing.is_ours(name).then_some((Why::Due, at));
+    };
+    if !published.hold(next.certificate()) {
+        return None;
+    }
+    Some(match sane(marks.published_at, now) {
+        Some(at) => (Why::TookOver, after(at, rotation.overlap)),
+        None => (Why::Published, now),
+    })
+}
+
+/// When the issuing CA's successor is to be made: an overlap before it is to issue.
+fn successor_at(state: &State, rotation: &Rotation, now: Timestamp) -> Timestamp {
+    let State { marks, issuing, .. } = state;
+    let since = sane(marks.issuing_since, now).unwrap_or_else(|| issuing.not_before());
+    let by_age = after(since, rotation.rotate_every);
+    // The last certificate of a CA should live as long as any.
+    let by_end = before(issuing.not_after(), rotation.certificate_lifetime);
+    before(by_age.min(by_end), rotation.overlap)
+}
+
+/// A time that has come is believed, and one that a clock ahead of ours wrote. Any other is nonsense.
+fn sane(at: Option<Timestamp>, now: Timestamp) -> Option<Timestamp> {
+    at.filter(|at| *at <= after(now, super::SKEW))
+}
+
+/// A CA and a certificate for an empty Secret. What was asked for before is fulfilled by that.
+fn create(asked: Option<String>, context: Context<'_>) -> Result<State, AuthorityError> {
+    let Context {
+        name,
+        rotation,
+        now,
+        ..
+    } = context;
+    let issuing = Authority::create(name, rotation.authority_lifetime, now)?;
+    let leaf = issue(&issuing, context)?;
+    Ok(State {
+        bundle: issuing.bundle().clone(),
+        issuing,
+        next: None,
+        leaf: Some(leaf),
+        marks: super::content::Marks {
+            issuing_since: Some(now),
+            published_at: None,
+            followed: asked.clone(),
+            asked,
+        },
+    })
+}
+
+/// The state after a change.
+fn change(state: State, why: Why, context: Context<'_>) -> Result<State, AuthorityError> {
+    let Context {
+        name,
+        rotation,
+        now,
+        ..
+    } = context;
+    match why {
+        Why::Asked | Why::Due => {
+            let next = Authority::create(name, rotation.authority_lifetime, now)?;
+            let mut state = state;
+            state.bundle = state.bundle.with(next.certificate());
+            state.next = Some(next);
+            state.marks.published_at = None;
+            Ok(state)
+        }
+        Why::Published => {
+            let mut state = state;
+            state.marks.published_at = Some(now);
+            Ok(state)
+        }
+        Why::TookOver => take_over(state, context),
+        Why::Retired => {
+            let bundle = retain(&state, name).unwrap_or_else(|| state.bundle.clone());
+            Ok(State { bundle, ..state })
+        }
+        Why::Aged | Why::Empty | Why::NoLeaf | Why::OtherAuthority | Why::OtherNames => {
+            let leaf = Some(issue(&state.issuing, context)?);
+            Ok(State { leaf, ..state })
+        }
     }
 }
 
-/// Whether a client that trusts `bundle` accepts the certificate, judged at a time when the certificate itself is valid.
-fn is_trusted(certified: &CertifiedKey, bundle: &CaBundle, name: &str, at: Timestamp) -> bool {
-    let verify = || {
-        let mut roots = RootCertStore::empty();
-        roots.add_parsable_certificates(bundle.certificates().ok()?);
-        let provider = Arc::new(aws_lc_rs::default_provider());
-        let verifier = WebPkiServerVerifier::builder_with_provider(Arc::new(roots), provider)
-            .build()
-            .ok()?;
-        let (leaf, chain): (&CertificateDer<'_>, _) = certified.cert.split_first()?;
-        let name = ServerName::try_from(name).ok()?;
-        let at =
-            UnixTime::since_unix_epoch(at.duration_since(Timestamp::UNIX_EPOCH).try_into().ok()?);
-        verifier
-            .verify_server_cert(leaf, chain, &name, &[], at)
-            .ok()
-    };
-    verify().is_some()
+/// The successor issues. A request that came meanwhile is fulfilled by that.
+fn take_over(state: State, context: Context<'_>) -> Result<State, AuthorityError> {
+    let State {
+        bundle,
+        issuing,
+        next,
+        leaf: _,
+        mut marks,
+    } = state;
+    let issuing = next.unwrap_or(issuing);
+    marks.issuing_since = Some(context.now);
+    marks.published_at = None;
+    marks.followed.clone_from(&marks.asked);
+    Ok(State {
+        bundle,
+        leaf: Some(issue(&issuing, context)?),
+        issuing,
+        next: None,
+        marks,
+    })
 }
 
-const CA_CRT: &str = "ca.crt";
-const CA_KEY: &str = "ca.key";
-const TLS_CRT: &str = "tls.crt";
-const TLS_KEY: &str = "tls.key";
+/// The bundle without what we put there and need no longer; `None` if it cannot be read.
+fn retain(state: &State, name: &str) -> Option<CaBundle> {
+    let next = state.next.as_ref().map(Authority::certificate);
+    let issuing = state.issuing.certificate();
+    let stays = |certificate: &_| {
+        certificate == issuing || Some(certificate) == next || !is_named(certificate, name)
+    };
+    let all = state.bundle.certificates().ok()?;
+    let mut left = all.iter().filter(|certificate| stays(certificate));
+    let first = CaBundle::of(left.next()?);
+    Some(left.fold(first, |bundle, certificate| bundle.with(certificate)))
+}
+
+fn issue(authority: &Authority, context: Context<'_>) -> Result<Leaf, AuthorityError> {
+    let lifetime = context.rotation.certificate_lifetime;
+    let pair = authority.issue(context.dns_names, lifetime, context.now)?;
+    Ok(Leaf::parse(pair)?)
+}
+
+fn fill(
+    content: &Content,
+    state: &State,
+    why: Why,
+    meanwhile: Option<Presentable>,
+    context: Context<'_>,
+) -> Decision {
+    Decision::Fill {
+        filled: content.with(state, tell(state, context)),
+        why,
+        meanwhile,
+    }
+}
+
+/// What clients accept under our names, if there is such a certificate: it is presented whatever else is to be done.
+fn presentable(state: &State, context: Context<'_>) -> Option<Presentable> {
+    let leaf = state.leaf.as_ref()?;
+    let pair = leaf.pair.clone();
+    match why_reissue(state, context) {
+        Ok(_) | Err(Why::Aged) => Some(Presentable {
+            pair,
+            bundle: state.bundle.clone(),
+            authority_not_after: state.issuing.not_after(),
+        }),
+        Err(_) => None,
+    }
+}
+
+/// Where the rotation stands and what it waits for, for people.
+fn tell(state: &State, context: Context<'_>) -> String {
+    let State {
+        issuing,
+        next,
+        marks,
+        ..
+    } = state;
+    let Context { rotation, now, .. } = context;
+    let serial = issuing.serial();
+    let Some(next) = next else {
+        let at = successor_at(state, rotation, now);
+        let successor = if issuing.is_ours(context.name) {
+            format!("its successor is made at {at:.0}")
+        } else {
+            "it is not ours and is never replaced by schedule".to_owned()
+        };
+        return match retire(state, context) {
+            Some((_, at)) => {
+                format!(
+                    "CA {serial} issues; the one before is retired at {at:.0}; then {successor}"
+                )
+            }
+            None => format!("CA {serial} issues; {successor}"),
+        };
+    };
+    let next = next.serial();
+    match marks.published_at {
+        None => format!(
+            "CA {serial} issues; its successor {next} is made and waits until it is found where clients look"
+        ),
+        Some(at) => {
+            let at = after(at, rotation.overlap);
+            format!("CA {serial} issues; its successor {next} is published and issues from {at:.0}")
+        }
+    }
+}
 
 #[cfg(test)]
 mod tests;

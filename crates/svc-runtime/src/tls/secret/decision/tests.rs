@@ -1,8 +1,26 @@
+use std::time::Duration;
+
 use jiff::ToSpan;
+use k8s_openapi::ByteString;
 
+use super::super::content::{CA_CRT, CA_KEY, NEXT_CA_KEY, TLS_CRT, TLS_KEY};
 use super::*;
+use crate::tls::authority::AuthorityError;
+use crate::tls::pem::CertificateError;
 
-type Data = BTreeMap<String, ByteString>;
+mod rotation;
+
+const ROTATION: Rotation = Rotation {
+    authority_lifetime: days(1000),
+    certificate_lifetime: days(90),
+    rotate_every: days(500),
+    overlap: days(100),
+    retire_after: days(50),
+};
+
+const fn days(days: u64) -> Duration {
+    Duration::from_secs(days * 24 * 3600)
+}
 
 fn noon() -> Timestamp {
     "2026-03-01T12:00:00Z".parse().unwrap()
@@ -15,12 +33,29 @@ fn names() -> Vec<String> {
     ]
 }
 
-fn decide_at(data: &Data, now: Timestamp) -> Decision {
-    decide(data, "tls", &names(), now).unwrap()
+fn decide_for(
+    content: &Content,
+    dns_names: &[String],
+    published: &Published,
+    now: Timestamp,
+) -> Decision {
+    let context = Context {
+        name: "tls",
+        dns_names,
+        rotation: &ROTATION,
+        published,
+        now,
+    };
+    decide(content, context).unwrap()
+}
+
+/// Where nobody finds anything, so that no CA is ever followed by another.
+fn decide_at(content: &Content, now: Timestamp) -> Decision {
+    decide_for(content, &names(), &Published::Seen(Vec::new()), now)
 }
 
 #[track_caller]
-fn filled(decision: Decision, expected: Why) -> Data {
+fn filled(decision: Decision, expected: Why) -> Content {
     let Decision::Fill {
         filled,
         why,
@@ -30,60 +65,76 @@ fn filled(decision: Decision, expected: Why) -> Data {
         panic!("not filled: {decision:?}");
     };
     assert_eq!(why, expected);
-    filled.expose()
+    filled
 }
 
 #[track_caller]
-fn refused(data: &Data) -> Refusal {
-    let Decision::Refuse(refusal) = decide_at(data, noon()) else {
+fn kept(decision: Decision) -> (Presentable, Timestamp) {
+    let Decision::Keep {
+        presentable,
+        look_at,
+    } = decision
+    else {
+        panic!("not kept: {decision:?}");
+    };
+    (presentable, look_at)
+}
+
+#[track_caller]
+fn refused(content: &Content) -> Refusal {
+    let Decision::Refuse(refusal) = decide_at(content, noon()) else {
         panic!("not refused")
     };
     refusal
 }
 
-fn fresh() -> Data {
-    filled(decide_at(&Data::new(), noon()), Why::Empty)
+fn fresh() -> Content {
+    filled(decide_at(&Content::default(), noon()), Why::Empty)
 }
 
-fn text(data: &Data, key: &str) -> String {
-    String::from_utf8(data[key].0.clone()).unwrap()
+fn put(content: &mut Content, key: &str, bytes: &[u8]) {
+    let bytes = ByteString(bytes.to_vec());
+    content.data.insert(key.to_owned(), bytes);
+}
+
+fn text(content: &Content, key: &str) -> String {
+    String::from_utf8(content.data[key].0.clone()).unwrap()
 }
 
 #[test]
 fn fills_an_empty_secret_and_keeps_what_it_filled() {
-    let Decision::Keep {
-        pair,
-        bundle,
-        renew_at,
-    } = decide_at(&fresh(), noon())
-    else {
-        panic!("not kept");
-    };
-    pair.parse(noon()).unwrap();
-    assert!(bundle.as_pem().starts_with("-----BEGIN CERTIFICATE-----\n"));
-    assert!(renew_at > noon() + (24 * 59).hours());
+    let (presentable, look_at) = kept(decide_at(&fresh(), noon()));
+    presentable.pair.parse(noon()).unwrap();
+    let pem = presentable.bundle.as_pem();
+    assert!(pem.starts_with("-----BEGIN CERTIFICATE-----\n"), "{pem}");
+    assert!(look_at > noon() + (24 * 59).hours(), "{look_at}");
 }
 
 #[test]
 fn empty_entries_count_as_none() {
-    let empty: Data = [TLS_CRT, TLS_KEY]
-        .map(|key| (key.to_owned(), ByteString::default()))
-        .into();
+    let mut empty = Content::default();
+    for key in [TLS_CRT, TLS_KEY] {
+        put(&mut empty, key, b"");
+    }
     filled(decide_at(&empty, noon()), Why::Empty);
 }
 
 #[test]
-fn keeps_entries_of_others() {
-    let other: Data = [("note".to_owned(), ByteString(b"mine".to_vec()))].into();
-    let data = filled(decide_at(&other, noon()), Why::Empty);
-    assert_eq!(text(&data, "note"), "mine");
+fn keeps_entries_and_annotations_of_others() {
+    let mut other = Content::default();
+    put(&mut other, "note", b"mine");
+    let annotation = ("example.com/owner".to_owned(), "me".to_owned());
+    other.annotations.extend([annotation.clone()]);
+    let content = filled(decide_at(&other, noon()), Why::Empty);
+    assert_eq!(text(&content, "note"), "mine");
+    assert_eq!(content.annotations[&annotation.0], annotation.1);
 }
 
 #[test]
 fn order_of_the_names_does_not_matter() {
     let reversed: Vec<_> = names().into_iter().rev().collect();
-    let decision = decide(&fresh(), "tls", &reversed, noon()).unwrap();
-    assert!(matches!(decision, Decision::Keep { .. }), "{decision:?}");
+    let decision = decide_for(&fresh(), &reversed, &Published::Nowhere, noon());
+    kept(decision);
 }
 
 #[test]
@@ -99,11 +150,11 @@ fn renews_the_certificate_by_the_same_authority_and_serves_the_old_one_meanwhile
         panic!("not renewed");
     };
     assert_eq!(why, Why::Aged);
-    meanwhile.unwrap().0.parse(later).unwrap();
-    let renewed = filled.expose();
+    meanwhile.unwrap().pair.parse(later).unwrap();
+    let renewed = filled;
     assert_eq!(text(&renewed, CA_CRT), text(&data, CA_CRT));
     assert_ne!(text(&renewed, TLS_CRT), text(&data, TLS_CRT));
-    assert!(matches!(decide_at(&renewed, later), Decision::Keep { .. }));
+    kept(decide_at(&renewed, later));
 }
 
 #[test]
@@ -118,7 +169,7 @@ fn reissues_for_other_names() {
     let data = fresh();
     let other = ["new.kube-sts.svc".to_owned()];
     let reissued = filled(
-        decide(&data, "tls", &other, noon()).unwrap(),
+        decide_for(&data, &other, &Published::Nowhere, noon()),
         Why::OtherNames,
     );
     assert_eq!(text(&reissued, CA_KEY).len(), text(&data, CA_KEY).len());
@@ -128,8 +179,9 @@ fn reissues_for_other_names() {
 #[test]
 fn issues_by_the_authority_an_operator_put_there() {
     let mut data = fresh();
-    data.remove(TLS_CRT);
-    data.remove(TLS_KEY);
+    for key in [TLS_CRT, TLS_KEY] {
+        data.data.remove(key);
+    }
     let issued = filled(decide_at(&data, noon()), Why::NoLeaf);
     assert_eq!(text(&issued, CA_CRT), text(&data, CA_CRT));
 }
@@ -138,7 +190,7 @@ fn issues_by_the_authority_an_operator_put_there() {
 fn reissues_after_an_operator_replaced_the_authority() {
     let (mut data, other) = (fresh(), fresh());
     for key in [CA_CRT, CA_KEY] {
-        data.insert(key.to_owned(), other[key].clone());
+        put(&mut data, key, text(&other, key).as_bytes());
     }
     filled(decide_at(&data, noon()), Why::OtherAuthority);
 }
@@ -147,16 +199,16 @@ fn reissues_after_an_operator_replaced_the_authority() {
 fn keeps_the_certificate_of_the_old_authority_while_the_bundle_holds_both() {
     let (mut data, new) = (fresh(), fresh());
     let both = format!("{}{}", text(&new, CA_CRT), text(&data, CA_CRT));
-    data.insert(CA_CRT.to_owned(), ByteString(both.into_bytes()));
-    data.insert(CA_KEY.to_owned(), new[CA_KEY].clone());
-    assert!(matches!(decide_at(&data, noon()), Decision::Keep { .. }));
+    put(&mut data, CA_CRT, both.as_bytes());
+    put(&mut data, CA_KEY, text(&new, CA_KEY).as_bytes());
+    kept(decide_at(&data, noon()));
 }
 
 #[test]
 fn refuses_every_half_written_secret() {
     for key in [CA_CRT, CA_KEY, TLS_CRT, TLS_KEY] {
         let mut data = fresh();
-        data.remove(key);
+        data.data.remove(key);
         let refusal = refused(&data);
         let named =
             matches!(refusal, Refusal::HalfWritten { present: _, missing } if missing == key);
@@ -167,8 +219,9 @@ fn refuses_every_half_written_secret() {
 #[test]
 fn refuses_a_certificate_without_an_authority() {
     let mut data = fresh();
-    data.remove(CA_CRT);
-    data.remove(CA_KEY);
+    for key in [CA_CRT, CA_KEY] {
+        data.data.remove(key);
+    }
     assert!(matches!(refused(&data), Refusal::NoAuthority));
 }
 
@@ -176,7 +229,7 @@ fn refuses_a_certificate_without_an_authority() {
 fn refuses_garbage_in_any_entry() {
     for key in [CA_CRT, CA_KEY, TLS_CRT, TLS_KEY] {
         let mut data = fresh();
-        data.insert(key.to_owned(), ByteString(b"garbage \xff".to_vec()));
+        put(&mut data, key, b"garbage \xff");
         let refusal = refused(&data);
         let of_authority = matches!(refusal, Refusal::Authority(_));
         assert_eq!(of_authority, key.starts_with("ca."), "{key}: {refusal:?}");
@@ -187,7 +240,7 @@ fn refuses_garbage_in_any_entry() {
 fn refuses_keys_of_other_certificates() {
     for key in [CA_KEY, TLS_KEY] {
         let mut data = fresh();
-        data.insert(key.to_owned(), fresh()[key].clone());
+        put(&mut data, key, text(&fresh(), key).as_bytes());
         let refusal = refused(&data);
         let named = matches!(
             refusal,
@@ -209,7 +262,8 @@ fn refuses_an_expired_authority_rather_than_making_a_new_one() {
 
 #[test]
 fn debug_shows_no_key() {
-    for decision in [decide_at(&Data::new(), noon()), decide_at(&fresh(), noon())] {
+    for content in [Content::default(), fresh()] {
+        let decision = decide_at(&content, noon());
         let shown = format!("{decision:?}");
         assert!(!shown.contains("PRIVATE"), "{shown}");
     }
