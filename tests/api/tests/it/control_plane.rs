@@ -99,7 +99,7 @@ impl ControlPlane {
     }
 
     /// A client for the API server: made anew, since each test has a runtime of its own.
-    fn client(&self) -> Option<Client> {
+    pub(crate) fn client(&self) -> Option<Client> {
         let pem = std::fs::read(&self.ca_file).ok()?;
         let roots = Certificate::from_pem_bundle(&pem).ok()?;
         let client = Client::builder()
@@ -137,9 +137,33 @@ impl ControlPlane {
         kind: &str,
         body: Option<&Value>,
     ) -> (u16, Value) {
-        let Some(client) = self.client() else {
-            return (0, Value::Null);
-        };
+        match self.client() {
+            Some(client) => self.send_with(&client, method, path, kind, body).await,
+            None => (0, Value::Null),
+        }
+    }
+
+    /// The same by a client that keeps its connections, for calls in great number. No body for `null`.
+    pub(crate) async fn send_by(
+        &self,
+        client: &Client,
+        method: &str,
+        path: &str,
+        body: &Value,
+    ) -> (u16, Value) {
+        let body = (!body.is_null()).then_some(body);
+        let kind = "application/json";
+        self.send_with(client, method, path, kind, body).await
+    }
+
+    async fn send_with(
+        &self,
+        client: &Client,
+        method: &str,
+        path: &str,
+        kind: &str,
+        body: Option<&Value>,
+    ) -> (u16, Value) {
         let mut request = client
             .request(method.parse().unwrap(), format!("{}{path}", self.url))
             .bearer_auth(&self.token);

@@ -16,6 +16,9 @@ pub(crate) struct Install {
     pub(crate) plane: &'static ControlPlane,
     pub(crate) namespace: String,
     pub(crate) apps: String,
+    /// `tls` of the configuration.
+    pub(crate) server_tls: Value,
+    pub(crate) injector_tls: Value,
     directory: TempDir,
     /// Who may have a token: an endpoint's filter.
     filter: String,
@@ -73,6 +76,8 @@ impl Install {
             plane,
             namespace: format!("kube-sts-{number}"),
             apps: format!("apps-{number}"),
+            server_tls: json!({"secret": "server-tls", "caConfigMap": "server-ca"}),
+            injector_tls: json!({"secret": "injector-tls"}),
             directory: TempDir::new_in(&plane.directory).unwrap(),
             filter: format!("(namespace=apps-{number})"),
             tuning: Mutex::new(json!({})),
@@ -258,13 +263,13 @@ impl Install {
             }],
             "server": {
                 "listen": listen.to_string(), "adminListen": admin.to_string(),
-                "tls": {"secret": "server-tls", "caConfigMap": "server-ca"},
+                "tls": self.server_tls,
                 "keyLedger": "server-keys",
                 // Tests ask again and again.
                 "rateLimit": {"perAddress": 0, "perPod": 0},
             },
             "injector": {
-                "listen": listen.to_string(), "adminListen": admin.to_string(), "tls": {"secret": "injector-tls"},
+                "listen": listen.to_string(), "adminListen": admin.to_string(), "tls": self.injector_tls,
                 "service": "injector", "webhookConfiguration": self.namespace, "serverCaConfigMap": "server-ca",
                 "sidecar": {"image": "registry.example/refresher@sha256:00",
                     "resources": {"requests": {"cpu": "5m", "memory": "8Mi"}, "limits": {"cpu": "100m", "memory": "32Mi"}}},

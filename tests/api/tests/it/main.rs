@@ -13,6 +13,7 @@
 )]
 
 mod bench;
+mod certificates;
 mod clusters;
 mod control_plane;
 mod danger;
@@ -21,6 +22,7 @@ mod grace;
 mod install;
 mod keys;
 mod liveness;
+mod load;
 mod outage;
 mod process;
 mod public_issuer;

@@ -10,7 +10,8 @@ use super::process::Process;
 use super::wait::eventually;
 
 pub(crate) const ROLE: &str = "arn:aws:iam::123456789012:role/app";
-const CONFIGURATIONS: &str = "/apis/admissionregistration.k8s.io/v1/mutatingwebhookconfigurations";
+pub(crate) const CONFIGURATIONS: &str =
+    "/apis/admissionregistration.k8s.io/v1/mutatingwebhookconfigurations";
 
 /// An installation with a running server and injector that the API server calls for pods in `install.apps` and in `restricted`.
 pub(crate) struct Webhook {
@@ -70,7 +71,7 @@ impl Webhook {
 }
 
 /// An address of this machine that the API server takes for an endpoint: loopback is refused there.
-fn address() -> SocketAddr {
+pub(crate) fn address() -> SocketAddr {
     // Nothing is sent: connecting a UDP socket chooses the address that packets would leave from. RFC 5737 names an address of nobody.
     let socket = UdpSocket::bind("0.0.0.0:0").unwrap();
     socket
@@ -79,7 +80,7 @@ fn address() -> SocketAddr {
     SocketAddr::new(socket.local_addr().unwrap().ip(), free_port().port())
 }
 
-async fn create_service(install: &Install, listen: SocketAddr) {
+pub(crate) async fn create_service(install: &Install, listen: SocketAddr) {
     let service = json!({
         "metadata": {"name": "injector"},
         "spec": {"ports": [{"name": "https", "port": 443, "targetPort": listen.port()}]},
@@ -90,8 +91,13 @@ async fn create_service(install: &Install, listen: SocketAddr) {
             .create(&install.path("services"), service)
             .await,
     );
+    create_slice(install, 1, listen).await;
+}
+
+/// One more address of the Service, in a slice of its own: each may have another port.
+pub(crate) async fn create_slice(install: &Install, number: usize, listen: SocketAddr) {
     let slice = json!({
-        "metadata": {"name": "injector-1", "labels": {"kubernetes.io/service-name": "injector"}},
+        "metadata": {"name": format!("injector-{number}"), "labels": {"kubernetes.io/service-name": "injector"}},
         "addressType": "IPv4",
         "endpoints": [{"addresses": [listen.ip()], "conditions": {"ready": true}}],
         "ports": [{"name": "https", "port": listen.port(), "protocol": "TCP"}],
@@ -107,7 +113,7 @@ fn slices(install: &Install) -> String {
 }
 
 /// As the chart has it, but only for this test's namespaces.
-async fn create_configuration(install: &Install, restricted: &str) {
+pub(crate) async fn create_configuration(install: &Install, restricted: &str) {
     let configuration = json!({
         "metadata": {"name": install.namespace},
         "webhooks": [entry(install, restricted, "aws")],
