@@ -125,6 +125,9 @@ matchExpressions:
 {{- if not .Values.sts.endpoints }}
 {{- fail "sts.endpoints is empty: write at least one endpoint, that is name, path, audience, issuer and key pair of what pods shall get tokens for. The comment at sts.endpoints in the chart's values.yaml shows one; OpenUnison's sts.endpoints can be used as they are." }}
 {{- end }}
+{{- if ne (empty .Values.server.tls.existingSecret) (empty .Values.server.tls.caConfigMap) }}
+{{- fail "server.tls.existingSecret and server.tls.caConfigMap go together: write the Secret with the server's certificate, and the ConfigMap whose ca.crt the sidecars shall trust." }}
+{{- end }}
 {{- $fullname := include "kube-sts.fullname" . }}
 {{- $seen := dict }}
 {{- range $at, $endpoint := .Values.sts.endpoints }}
@@ -141,6 +144,36 @@ matchExpressions:
 {{- if has $key (list (printf "%s-server-tls" $fullname) (printf "%s-injector-tls" $fullname)) }}
 {{- fail (printf "sts.endpoints[%d]: the key pair cannot be named %q, which is the Secret of a serving certificate; take another name." $at $key) }}
 {{- end }}
+{{- end }}
+{{- end }}
+
+{{/* Where a program's certificate comes from: include "kube-sts.tls" (list . "server" .Values.server.tls) */}}
+{{- define "kube-sts.tls" -}}
+{{- $root := index . 0 -}}
+{{- $component := index . 1 -}}
+{{- $tls := index . 2 -}}
+{{- if $tls.existingSecret -}}
+files:
+  certificate: /etc/kube-sts-tls/tls.crt
+  key: /etc/kube-sts-tls/tls.key
+{{- else -}}
+secret: {{ include "kube-sts.fullname" $root }}-{{ $component }}-tls
+{{- if eq $component "server" }}
+caConfigMap: {{ include "kube-sts.serverCa" $root }}
+{{- end }}
+{{- with $tls.rotation }}
+rotation:
+  {{- toYaml . | nindent 2 }}
+{{- end }}
+{{- end }}
+{{- end }}
+
+{{/* The ConfigMap with the CA that sidecars trust. */}}
+{{- define "kube-sts.serverCa" -}}
+{{- if .Values.server.tls.existingSecret -}}
+{{ .Values.server.tls.caConfigMap }}
+{{- else -}}
+{{ include "kube-sts.fullname" . }}-server-ca
 {{- end }}
 {{- end }}
 
@@ -167,8 +200,7 @@ server:
   listen: "0.0.0.0:8443"
   adminListen: "0.0.0.0:8081"
   tls:
-    secret: {{ $fullname }}-server-tls
-    caConfigMap: {{ $fullname }}-server-ca
+    {{- include "kube-sts.tls" (list . "server" .Values.server.tls) | nindent 4 }}
   {{- with .Values.server.rateLimit }}
   rateLimit:
     {{- toYaml . | nindent 4 }}
@@ -179,10 +211,10 @@ injector:
   listen: "0.0.0.0:8443"
   adminListen: "0.0.0.0:8081"
   tls:
-    secret: {{ $fullname }}-injector-tls
+    {{- include "kube-sts.tls" (list . "injector" .Values.injector.tls) | nindent 4 }}
   service: {{ $fullname }}-injector
   webhookConfiguration: {{ $fullname }}
-  serverCaConfigMap: {{ $fullname }}-server-ca
+  serverCaConfigMap: {{ include "kube-sts.serverCa" . }}
   sidecar:
     image: {{ include "kube-sts.image" (list . .Values.refresher.image) | quote }}
     imagePullPolicy: {{ .Values.refresher.image.pullPolicy }}
@@ -307,6 +339,11 @@ spec:
         - name: api-access
           mountPath: /var/run/secrets/kubernetes.io/serviceaccount
           readOnly: true
+        {{- if $values.tls.existingSecret }}
+        - name: tls
+          mountPath: /etc/kube-sts-tls
+          readOnly: true
+        {{- end }}
         {{- with $values.extraVolumeMounts }}
         {{- toYaml . | nindent 8 }}
         {{- end }}
@@ -330,6 +367,14 @@ spec:
               - path: namespace
                 fieldRef:
                   fieldPath: metadata.namespace
+      {{- with $values.tls.existingSecret }}
+      - name: tls
+        secret:
+          secretName: {{ . }}
+          items:
+          - {key: tls.crt, path: tls.crt}
+          - {key: tls.key, path: tls.key}
+      {{- end }}
       {{- with $values.extraVolumes }}
       {{- toYaml . | nindent 6 }}
       {{- end }}
