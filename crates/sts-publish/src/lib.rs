@@ -19,6 +19,7 @@ mod web_identity;
 
 pub use error::{CallError, PublishError, SetupError};
 pub use publisher::{Outcome, Publisher, Surroundings};
+pub use store::public_roots;
 pub use sts_core::publication::Publication;
 pub use web_identity::OwnTokens;
 

@@ -13,6 +13,7 @@ use crate::error::PublishError;
 
 pub(crate) use bucket::{Bucket, Keeps};
 pub(crate) use config_map::ConfigMapStore;
+pub use http::public_roots;
 pub(crate) use http::{Connector, document_client};
 
 /// A place that documents are put in.

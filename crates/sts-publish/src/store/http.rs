@@ -22,6 +22,14 @@ impl HttpConnector for Connector {
     }
 }
 
+/// The roots that browsers trust, beside whatever the system has: our images have none.
+pub fn public_roots() -> Vec<reqwest::Certificate> {
+    let roots = webpki_root_certs::TLS_SERVER_ROOT_CERTS.iter();
+    roots
+        .filter_map(|root| reqwest::Certificate::from_der(root).ok())
+        .collect()
+}
+
 /// The client. Plain HTTP is for the cloud's own credential services alone; addresses of stores are https by their configuration.
 pub(crate) fn document_client(ca_file: Option<&Path>) -> Result<reqwest::Client, SetupError> {
     let mut builder = reqwest::Client::builder()
@@ -35,6 +43,8 @@ pub(crate) fn document_client(ca_file: Option<&Path>) -> Result<reqwest::Client,
         })?;
         let roots = reqwest::Certificate::from_pem_bundle(&pem).map_err(SetupError::Client)?;
         builder = builder.tls_certs_only(roots);
+    } else {
+        builder = builder.tls_certs_merge(public_roots());
     }
     builder.build().map_err(SetupError::Client)
 }

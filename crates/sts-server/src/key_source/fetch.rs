@@ -149,6 +149,8 @@ pub(crate) fn document_client(ca_file: Option<&Path>) -> Result<reqwest::Client,
         })?;
         let roots = reqwest::Certificate::from_pem_bundle(&pem).map_err(failed)?;
         builder = builder.tls_certs_only(roots);
+    } else {
+        builder = builder.tls_certs_merge(sts_publish::public_roots());
     }
     builder.build().map_err(failed)
 }

@@ -25,6 +25,7 @@ pub(crate) struct Install {
     /// What of the endpoint's configuration, and of the server's, is other than usual.
     tuning: Mutex<Value>,
     count: AtomicU32,
+    documents: Documents,
 }
 
 /// The Secret of a second endpoint's signing key.
@@ -39,6 +40,7 @@ pub(crate) struct Variant {
     pub(crate) without_reviews: bool,
     /// No right to create the key's Secret.
     pub(crate) without_create: bool,
+    pub(crate) documents: Documents,
     /// No Secrets and no ConfigMap, but the right to create them: an installation without the chart.
     pub(crate) without_objects: bool,
     /// What the server may do with pods and ServiceAccounts: what `verification: watch` needs is `list` and `watch`.
@@ -49,9 +51,19 @@ pub(crate) struct Variant {
 pub(crate) const WATCH: Variant = Variant {
     without_reviews: true,
     without_create: false,
+    documents: Documents::Served,
     without_objects: false,
     presence: &["list", "watch"],
 };
+
+/// What becomes of issuer documents.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) enum Documents {
+    #[default]
+    Served,
+    /// The endpoint's and the cluster's are published in ConfigMaps, and keys follow one another within seconds.
+    Published,
+}
 
 /// A pod of the API server: pending for ever, but a pod.
 #[derive(Clone, Debug)]
@@ -82,6 +94,7 @@ impl Install {
             filter: format!("(namespace=apps-{number})"),
             tuning: Mutex::new(json!({})),
             count: AtomicU32::new(0),
+            documents: variant.documents,
         };
         this.create_namespace(&this.namespace, json!({})).await;
         this.create_namespace(&this.apps, json!({})).await;
@@ -92,6 +105,9 @@ impl Install {
         }
         if !variant.without_objects {
             this.create_objects().await;
+        }
+        if variant.documents == Documents::Published {
+            this.create_public_config_maps().await;
         }
         this.grant_server(variant).await;
         this.grant_injector().await;
@@ -119,6 +135,14 @@ impl Install {
             drop(self.plane.create(&self.path("secrets"), object).await);
         }
         for name in ["server-ca", "server-keys"] {
+            let object = json!({"metadata": {"name": name}});
+            drop(self.plane.create(&self.path("configmaps"), object).await);
+        }
+    }
+
+    /// The ConfigMaps that the chart adds where documents are published in some.
+    async fn create_public_config_maps(&self) {
+        for name in PUBLIC {
             let object = json!({"metadata": {"name": name}});
             drop(self.plane.create(&self.path("configmaps"), object).await);
         }
@@ -153,6 +177,9 @@ impl Install {
             json!({"apiGroups": [""], "resources": ["secrets"], "resourceNames": [BLUE_SECRET], "verbs": ["list", "watch"]}),
             json!({"apiGroups": ["events.k8s.io"], "resources": ["events"], "verbs": ["create", "patch"]}),
         ];
+        if variant.documents == Documents::Published {
+            rules.push(json!({"apiGroups": [""], "resources": ["configmaps"], "resourceNames": PUBLIC, "verbs": ["get", "update"]}));
+        }
         if variant.without_objects {
             rules.push(json!({"apiGroups": [""], "resources": ["secrets"], "verbs": ["create"]}));
         }
@@ -275,6 +302,9 @@ impl Install {
                     "resources": {"requests": {"cpu": "5m", "memory": "8Mi"}, "limits": {"cpu": "100m", "memory": "32Mi"}}},
             },
         });
+        if self.documents == Documents::Published {
+            publish(&mut config);
+        }
         for (name, value) in self.tuning.lock().unwrap().as_object().unwrap() {
             let section = if name == "rateLimit" {
                 &mut config["server"]
@@ -329,4 +359,19 @@ impl Install {
         let token = self.pod_token(&pod, Some(&self.audience())).await;
         (pod, token)
     }
+}
+
+/// The ConfigMaps with the endpoint's documents and with the cluster's.
+const PUBLIC: [&str; 2] = ["documents", "cluster-documents"];
+
+fn publish(config: &mut Value) {
+    let endpoint = &mut config["endpoints"][0];
+    endpoint["publish"] = json!({"configMap": PUBLIC[0]});
+    endpoint["documents"] = json!({"readBack": false, "maxAge": "1s"});
+    endpoint["key"] = json!({"secret": "aws-signing-key", "algorithm": "ES256", "clockSkew": "1s", "staleAfter": "2s"});
+    let cluster = &mut config["clusters"][0];
+    cluster["issuer"] = json!("https://kubernetes.default.svc.cluster.local");
+    cluster["publish"] = json!({"configMap": PUBLIC[1]});
+    cluster["documents"] = json!({"readBack": false});
+    cluster["rewriteJwksUri"] = json!(true);
 }

@@ -26,6 +26,7 @@ mod load;
 mod outage;
 mod process;
 mod public_issuer;
+mod publishing;
 mod replicas;
 mod ring;
 mod rotation;

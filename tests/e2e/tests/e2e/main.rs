@@ -10,6 +10,7 @@
 
 mod credentials;
 mod lifecycle;
+mod publishing;
 mod refusals;
 mod release;
 mod stage;

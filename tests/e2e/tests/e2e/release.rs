@@ -17,7 +17,8 @@ pub(crate) fn unchanged() -> RwLockReadGuard<'static, ()> {
         .unwrap_or_else(std::sync::PoisonError::into_inner)
 }
 
-fn changing() -> RwLockWriteGuard<'static, ()> {
+/// The server's pods may be replaced while this is held.
+pub(crate) fn changing() -> RwLockWriteGuard<'static, ()> {
     PODS.write()
         .unwrap_or_else(std::sync::PoisonError::into_inner)
 }
@@ -58,7 +59,6 @@ fn helm_upgrade_keeps_the_key() -> Result<()> {
     let stage = stage();
     let _changing = changing();
     let before = key_sets(stage)?;
-    let values = stage.chart.join("ci/openunison.yaml");
     let uid = || {
         stage.kubectl(&[
             "-n",
@@ -72,22 +72,7 @@ fn helm_upgrade_keeps_the_key() -> Result<()> {
         ])
     };
     let pods = uid()?;
-    stage.helm(&[
-        "upgrade",
-        &stage.release,
-        text(&stage.chart)?,
-        "-n",
-        &stage.namespace,
-        "--wait",
-        "--timeout",
-        "120s",
-        "-f",
-        text(&values)?,
-        "-f",
-        text(&stage.image_values)?,
-        "--set-string",
-        "podAnnotations.upgraded=yes",
-    ])?;
+    upgrade(stage, "podAnnotations.upgraded=yes")?;
     ensure!(pods != uid()?, "the upgrade replaced no pod");
     let (after, _) = wait_for("two replicas again", Duration::from_secs(60), || {
         let sets = key_sets(stage)?;
@@ -97,6 +82,19 @@ fn helm_upgrade_keeps_the_key() -> Result<()> {
         after.iter().all(|set| Some(set) == before.first()),
         "{before:?} became {after:?}"
     );
+    Ok(())
+}
+
+/// Upgrades the stage's release to its own values and these.
+pub(crate) fn upgrade(stage: &Stage, values: &str) -> Result<()> {
+    let own = stage.chart.join("ci/openunison.yaml");
+    let mut arguments = vec!["upgrade", &stage.release, text(&stage.chart)?];
+    arguments.extend(["-n", &stage.namespace, "--wait", "--timeout", "120s"]);
+    arguments.extend(["-f", text(&own)?, "-f", text(&stage.image_values)?]);
+    if !values.is_empty() {
+        arguments.extend(["--set-string", values]);
+    }
+    stage.helm(&arguments)?;
     Ok(())
 }
 
