@@ -7,6 +7,12 @@ pub const GRANT_TYPE: &str = "urn:ietf:params:oauth:grant-type:token-exchange";
 /// Token type of a JWT (RFC 8693, section 3), for the subject token and the issued one.
 pub const TOKEN_TYPE_JWT: &str = "urn:ietf:params:oauth:token-type:jwt";
 
+/// The parameter that says which role the token is wanted for, beside those of RFC 8693. It is not `scope`, which the standard gives another
+/// meaning. Where it is absent or empty no role is asked for.
+pub const ROLE_PARAMETER: &str = "role";
+/// The same in the forms without a body, a Bearer token alone and OpenUnison's: a header.
+pub const ROLE_HEADER: &str = "sts-role";
+
 /// A successful exchange (RFC 8693, section 2.2.1).
 #[derive(Deserialize, Serialize)]
 pub struct TokenResponse {

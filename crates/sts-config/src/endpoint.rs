@@ -1,8 +1,10 @@
 //! `endpoints:` what is issued to whom. Our own form and OpenUnison's are read alike.
 
+mod claims;
 mod distinct;
 mod injection;
 mod issuer;
+mod roles;
 mod rotation;
 mod rules;
 mod verification;
@@ -11,14 +13,14 @@ use std::fmt;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use sts_core::claims::{SubjectForm, TokenTemplate};
+use sts_core::claims::{SubjectTemplate, TokenTemplate};
 use sts_core::ident::{Audience, ClusterName, EndpointName};
 pub use sts_core::keys::Algorithm as SigningAlgorithm;
 use sts_core::liveness::Grace;
 use sts_core::policy::Policy;
 use sts_core::time::Lifetime;
 
-use crate::problem::Place;
+use crate::problem::{Place, Problems};
 use crate::publish::Publish;
 use crate::reader::{Section, parse_duration};
 use crate::server::ServiceUrl;
@@ -27,6 +29,7 @@ pub(crate) use distinct::check_distinct;
 pub(crate) use injection::check_injection;
 pub use injection::{AnnotationShape, Injection, InjectionMode};
 pub use rotation::{Documents, ReadBack, Rotation};
+pub use rules::WrittenRule;
 pub use verification::{Danger, Verification};
 
 /// One endpoint: its own path, issuer, key, rules.
@@ -54,8 +57,10 @@ pub struct Endpoint {
     pub grace: Grace,
     /// What was written against our advice.
     pub danger: Danger,
-    /// Who may have a token.
+    /// Who may have a token, and for which role.
     pub policy: Policy,
+    /// The rules in it, with their places.
+    pub written: Vec<WrittenRule>,
     /// How pods ask for it; `None` for an endpoint that no pod is changed for.
     pub injection: Option<Injection>,
     /// Where its issuer's documents are published; `None`: nowhere.
@@ -128,17 +133,25 @@ impl Endpoint {
         let issuer = issuer::read(&mut section);
         let default_subject = issuer
             .as_ref()
-            .map_or(SubjectForm::ServiceAccount, |issuer| issuer.subject);
-        let subject = section.or("subject", parse_subject, default_subject);
+            .map_or_else(SubjectTemplate::service_account, |issuer| {
+                issuer.subject.clone()
+            });
+        let claims = claims::read(&mut section, default_subject);
         let lifetime = section.or("lifetime", parse_lifetime, Lifetime::new(DEFAULT_LIFETIME)?);
         let verification = verification::read(&mut section);
         let documents = Documents::read(&mut section);
         let token_audience = read_token_audience(&mut section, url, path.as_ref());
-        let policy = rules::read(&mut section);
+        let subjects = rules::read(&mut section);
+        let roles = roles::read(&mut section);
         let injection = injection::read(&mut section);
         let publish = Publish::read(&mut section);
-        refuse_later_keys(&mut section);
+        // Discovery and JWKS are always served under the endpoint's path, so that both values of OpenUnison's mean the same.
+        section.pass_over("host_in_openunison");
         section.finish()?;
+        let (subjects, mut written) = subjects?;
+        let (roles, written_for_roles) = roles?;
+        written.extend(written_for_roles);
+        let claims = claims?;
         let issuer = issuer?;
         let verification = verification?;
         Some(Self {
@@ -149,7 +162,9 @@ impl Endpoint {
                 issuer: issuer.issuer,
                 audience: audience?,
                 lifetime: lifetime?,
-                subject: subject?,
+                subject: claims.subject,
+                additional: claims.additional,
+                aws: claims.aws,
             },
             key: issuer.key,
             rotation: issuer.rotation,
@@ -158,7 +173,8 @@ impl Endpoint {
             verification: verification.verification,
             grace: verification.grace,
             danger: verification.danger,
-            policy: policy?,
+            policy: Policy::new(subjects).with_roles(roles),
+            written,
             injection: injection?,
             publish: publish?,
             place,
@@ -168,14 +184,6 @@ impl Endpoint {
 
 /// OpenUnison's fixed lifetime.
 const DEFAULT_LIFETIME: Duration = Duration::from_secs(900);
-
-fn parse_subject(text: &str) -> Result<SubjectForm, &'static str> {
-    match text {
-        "openunison" => Ok(SubjectForm::OpenUnison),
-        "serviceAccount" => Ok(SubjectForm::ServiceAccount),
-        _ => Err("is neither serviceAccount nor openunison"),
-    }
-}
 
 fn parse_lifetime(text: &str) -> Result<Lifetime, String> {
     Lifetime::new(parse_duration(text)?).ok_or_else(|| format!("{text} is not between 1m and 24h"))
@@ -196,16 +204,10 @@ fn read_token_audience(
     Audience::parse(&format!("{url}{}", path.prefix())).ok()
 }
 
-/// Keys of OpenUnison that change what a token says, and that we do not know yet: better refused than ignored.
-fn refuse_later_keys(section: &mut Section<'_>) {
-    // Discovery and JWKS are always served under the endpoint's path, so that both values mean the same.
-    section.pass_over("host_in_openunison");
-    if section.has("additionalAttributes") {
-        let place = section.place_of("additionalAttributes");
-        section.pass_over("additionalAttributes");
-        section.error(
-            place,
-            "is not supported: tokens carry cluster, namespace, saname and kubernetes.io",
-        );
+/// What can only be said of endpoints once the clusters are known.
+pub(crate) fn check_each(endpoints: &[Endpoint], problems: &Problems) {
+    for endpoint in endpoints {
+        rules::check(endpoint, problems);
+        claims::check(endpoint, problems);
     }
 }

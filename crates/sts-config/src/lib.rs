@@ -22,7 +22,7 @@ use thiserror::Error;
 pub use cluster::{ApiServer, Cluster, JwksSource, KubeconfigSource};
 pub use endpoint::{
     AnnotationShape, Danger, Documents, Endpoint, EndpointPath, Injection, InjectionMode,
-    KeySource, ReadBack, Rotation, SigningAlgorithm, Verification,
+    KeySource, ReadBack, Rotation, SigningAlgorithm, Verification, WrittenRule,
 };
 pub use injector::{
     AllowedRoles, ContainerCredentialsConfig, InjectorConfig, LookupFailure, ServiceAccountConfig,
@@ -113,6 +113,7 @@ fn read(mut root: Section<'_>, problems: &problem::Problems) -> Option<Config> {
         publish::check_distinct(clusters, endpoints, problems);
         cluster::check_clusters(clusters, problems);
         cluster::resolve(clusters, endpoints, problems);
+        endpoint::check_each(endpoints, problems);
     }
     if let Some(endpoints) = &endpoints {
         let accounts = injector.as_ref().and_then(Option::as_ref);

@@ -2,18 +2,19 @@
 //!
 //! This comes before the API server is asked: a pod that no rule allows costs it nothing.
 
-use thiserror::Error;
-
-use crate::ident::ClusterName;
-use crate::policy::{Attributes, Policy};
+use crate::ident::{ClusterName, Role};
+use crate::policy::{Allowance, Attributes, KnownLabels, Policy};
 use crate::verify::VerifiedToken;
+
+pub use crate::policy::Refusal;
 
 /// The rules allow the token's subject, if it is alive: [`crate::liveness`] makes a grant of it. Only [`authorize`] makes one.
 #[derive(Clone, Debug)]
 pub struct Permission {
     token: VerifiedToken,
     cluster: ClusterName,
-    rule: String,
+    attributes: Attributes,
+    allowance: Allowance,
 }
 
 impl Permission {
@@ -27,28 +28,40 @@ impl Permission {
         &self.cluster
     }
 
+    /// What rules and claims can say of the subject.
+    pub fn attributes(&self) -> &Attributes {
+        &self.attributes
+    }
+
     /// The rule that allowed it, for the audit line.
     pub fn rule(&self) -> &str {
-        &self.rule
+        &self.allowance.rule
+    }
+
+    /// The role that the token is for; `None` at an endpoint that binds no roles.
+    pub fn role(&self) -> Option<&Role> {
+        self.allowance.role.as_ref().map(|bound| &bound.role)
     }
 }
 
-/// Why the rules do not allow a token.
-#[derive(Clone, Debug, Eq, Error, PartialEq)]
-pub enum Refusal {
-    /// No rule of the endpoint matches the subject.
-    #[error("no rule of the endpoint allows {username}")]
-    NoRuleMatches {
-        /// The ServiceAccount, as the API server names it: for the log and the audit line, not for the caller.
-        username: String,
-    },
+/// What the rules are asked, beside the token.
+#[derive(Clone, Debug)]
+pub struct Request<'a> {
+    /// The configured name of the token's issuer's cluster.
+    pub cluster: &'a ClusterName,
+    /// The role that the pod asks for, if any.
+    pub role: Option<&'a Role>,
+    /// The labels around the pod, where they are known. A rule that asks for labels that are not allows nothing.
+    pub labels: KnownLabels,
 }
 
-impl Refusal {
-    /// The stable code for metrics, audit and logs.
-    pub fn code(&self) -> &'static str {
-        match self {
-            Self::NoRuleMatches { .. } => "policy_denied",
+impl<'a> Request<'a> {
+    /// A request for no role, with no labels known.
+    pub fn of(cluster: &'a ClusterName) -> Self {
+        Self {
+            cluster,
+            role: None,
+            labels: KnownLabels::default(),
         }
     }
 }
@@ -56,28 +69,23 @@ impl Refusal {
 /// Applies the rules; the first that matches is recorded.
 ///
 /// # Errors
-/// [`Refusal`] when no rule allows the subject.
+/// [`Refusal`] when no rule allows the subject, or no binding the role it asks for.
 pub fn authorize(
     policy: &Policy,
-    cluster: &ClusterName,
+    request: Request<'_>,
     token: VerifiedToken,
 ) -> Result<Permission, Refusal> {
-    let attributes = Attributes::of(&token, cluster);
-    let rule = match policy {
-        Policy::AllowAll => Some("allowAll".to_owned()),
-        Policy::AnyOf(filters) => filters
-            .iter()
-            .find(|filter| filter.allows(&attributes))
-            .map(ToString::to_string),
-    };
-    match rule {
-        Some(rule) => Ok(Permission {
-            token,
-            cluster: cluster.clone(),
-            rule,
-        }),
-        None => Err(Refusal::NoRuleMatches {
-            username: token.service_account().username(),
-        }),
-    }
+    let Request {
+        cluster,
+        role,
+        labels,
+    } = request;
+    let attributes = Attributes::of(&token, cluster, labels);
+    let allowance = policy.decide(&attributes, role)?;
+    Ok(Permission {
+        token,
+        cluster: cluster.clone(),
+        attributes,
+        allowance,
+    })
 }

@@ -6,7 +6,7 @@
 use thiserror::Error;
 
 use crate::claims::{ClaimsError, OutgoingClaims, TokenTemplate};
-use crate::ident::{KeyId, TokenId};
+use crate::ident::{KeyId, Role, TokenId};
 use crate::liveness::{Confirmation, Grant};
 use crate::sign::{SignError, SignedToken, SigningKey};
 use crate::time::UnixSeconds;
@@ -33,6 +33,8 @@ pub struct Issued {
     pub rule: String,
     /// How it was known that the subject is alive.
     pub confirmation: Confirmation,
+    /// The role it is for, at an endpoint that binds roles.
+    pub role: Option<Role>,
     /// Its `sub`.
     pub subject: String,
     /// Its `exp`, in seconds since the epoch.
@@ -81,6 +83,7 @@ pub fn issue(
         key_id: key.key_id().clone(),
         rule: grant.permission().rule().to_owned(),
         confirmation: grant.confirmation(),
+        role: grant.permission().role().cloned(),
         subject: claims.subject().to_owned(),
         expires: claims.expires(),
         lifetime_seconds: claims.lifetime_seconds(),

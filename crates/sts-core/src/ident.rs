@@ -110,6 +110,11 @@ name!(
     |text| printable(text, 128)
 );
 name!(
+    /// What a pod asks to become with its token: the ARN of an IAM role, or another service's name for such a thing.
+    Role,
+    |text| role(text)
+);
+name!(
     /// A token's `jti` (RFC 7519, section 4.1.7).
     TokenId,
     |text| printable(text, 255)
@@ -132,6 +137,19 @@ fn printable(text: &str, limit: usize) -> Result<(), NameError> {
     } else {
         Err(NameError::Shape {
             expected: "printable ASCII without spaces",
+        })
+    }
+}
+
+/// At most what fits into a pod's annotation, where the role comes from. A `*` has a meaning in patterns, and none in a role.
+fn role(text: &str) -> Result<(), NameError> {
+    bounded(text, 2048)?;
+    let inner = |byte: u8| matches!(byte, b' '..=b'~') && byte != b'*';
+    if text.bytes().all(inner) && text.trim() == text {
+        Ok(())
+    } else {
+        Err(NameError::Shape {
+            expected: "printable ASCII without `*` and without spaces around it",
         })
     }
 }

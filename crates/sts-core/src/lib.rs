@@ -25,6 +25,7 @@ pub mod policy;
 pub mod publication;
 pub mod sign;
 mod strict_json;
+pub mod template;
 pub mod time;
 pub mod token;
 pub mod verify;

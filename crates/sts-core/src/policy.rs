@@ -1,142 +1,260 @@
-//! An endpoint's rules: who may have its token.
+//! An endpoint's rules: who may have its token, and for which role.
 
+mod attribute;
+mod cel;
 mod filter;
+mod role;
+mod truth;
 
 use std::fmt;
 
+use thiserror::Error;
+
+pub use attribute::{Attribute, Attributes, KnownLabels, Labels};
+pub use cel::{CelError, CelRule};
 pub use filter::{Filter, FilterError, FilterErrorKind};
+pub use role::{RoleBinding, RolePattern, RolePatternError};
+pub use truth::Truth;
 
-use crate::ident::ClusterName;
-use crate::verify::VerifiedToken;
+use crate::ident::Role;
 
-/// What rules can ask about a subject. OpenUnison's names, each with one value.
-#[derive(Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd)]
-pub enum Attribute {
-    /// `cluster`: the configured name of the issuer's cluster, never taken from a token.
-    Cluster,
-    /// `namespace` of the ServiceAccount.
-    Namespace,
-    /// `node-name`: the pod's node, where the token names it.
-    NodeName,
-    /// `node-uid`.
-    NodeUid,
-    /// `pod-name`.
-    PodName,
-    /// `pod-uid`.
-    PodUid,
-    /// `saname`: the ServiceAccount's name.
-    ServiceAccountName,
-    /// `sub`, also `username`: `system:serviceaccount:<namespace>:<name>`.
-    Subject,
-    /// `uid` of the ServiceAccount.
-    Uid,
+/// One rule: what a subject must be.
+#[derive(Clone, Debug)]
+pub enum Rule {
+    /// An expression of CEL.
+    Cel(CelRule),
+    /// An LDAP filter.
+    Filter(Filter),
 }
 
-impl Attribute {
-    const ALL: [(&'static str, Self); 10] = [
-        ("cluster", Self::Cluster),
-        ("namespace", Self::Namespace),
-        ("node-name", Self::NodeName),
-        ("node-uid", Self::NodeUid),
-        ("pod-name", Self::PodName),
-        ("pod-uid", Self::PodUid),
-        ("saname", Self::ServiceAccountName),
-        ("sub", Self::Subject),
-        ("uid", Self::Uid),
-        ("username", Self::Subject),
-    ];
-
-    /// The attribute of that name; names are case-sensitive.
-    pub fn parse(name: &str) -> Option<Self> {
-        Self::ALL
-            .iter()
-            .find(|(known, _)| *known == name)
-            .map(|(_, attribute)| *attribute)
-    }
-
-    /// All names, for an error message.
-    pub fn names() -> impl Iterator<Item = &'static str> {
-        Self::ALL.iter().map(|(name, _)| *name)
-    }
-
-    /// Whether every subject has it: then `(name=*)` says nothing.
-    pub const fn is_always_there(self) -> bool {
-        !matches!(self, Self::NodeName | Self::NodeUid)
-    }
-
-    const fn name(self) -> &'static str {
+impl Rule {
+    /// What the rule says of the subject; only True allows.
+    pub fn evaluate(&self, attributes: &Attributes) -> Truth {
         match self {
-            Self::Cluster => "cluster",
-            Self::Namespace => "namespace",
-            Self::NodeName => "node-name",
-            Self::NodeUid => "node-uid",
-            Self::PodName => "pod-name",
-            Self::PodUid => "pod-uid",
-            Self::ServiceAccountName => "saname",
-            Self::Subject => "sub",
-            Self::Uid => "uid",
+            Self::Cel(rule) => rule.evaluate(attributes),
+            Self::Filter(filter) => filter.evaluate(attributes),
+        }
+    }
+
+    /// Whether it asks for labels, which not every way of verification knows.
+    pub fn asks_for_labels(&self) -> bool {
+        match self {
+            Self::Cel(rule) => rule.asks_for_labels(),
+            Self::Filter(_) => false,
         }
     }
 }
 
-impl fmt::Display for Attribute {
+impl From<Filter> for Rule {
+    fn from(filter: Filter) -> Self {
+        Self::Filter(filter)
+    }
+}
+
+/// As it was written; this is what the audit line names.
+impl fmt::Display for Rule {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.name())
-    }
-}
-
-/// The attributes of one subject.
-#[derive(Clone, Debug)]
-pub struct Attributes {
-    cluster: String,
-    namespace: String,
-    node_name: Option<String>,
-    node_uid: Option<String>,
-    pod_name: String,
-    pod_uid: String,
-    service_account: String,
-    subject: String,
-    uid: String,
-}
-
-impl Attributes {
-    /// The attributes of the subject of a token of `cluster`.
-    pub fn of(token: &VerifiedToken, cluster: &ClusterName) -> Self {
-        let account = token.service_account();
-        Self {
-            cluster: cluster.as_str().to_owned(),
-            namespace: account.namespace.as_str().to_owned(),
-            node_name: token.node().map(|node| node.name.clone()),
-            node_uid: token.node().map(|node| node.uid.clone()),
-            pod_name: token.pod().name.as_str().to_owned(),
-            pod_uid: token.pod().uid.as_str().to_owned(),
-            service_account: account.name.as_str().to_owned(),
-            subject: account.username(),
-            uid: account.uid.as_str().to_owned(),
-        }
-    }
-
-    /// The value of an attribute, if the subject has it.
-    pub fn value(&self, attribute: Attribute) -> Option<&str> {
-        match attribute {
-            Attribute::Cluster => Some(&self.cluster),
-            Attribute::Namespace => Some(&self.namespace),
-            Attribute::NodeName => self.node_name.as_deref(),
-            Attribute::NodeUid => self.node_uid.as_deref(),
-            Attribute::PodName => Some(&self.pod_name),
-            Attribute::PodUid => Some(&self.pod_uid),
-            Attribute::ServiceAccountName => Some(&self.service_account),
-            Attribute::Subject => Some(&self.subject),
-            Attribute::Uid => Some(&self.uid),
+        match self {
+            Self::Cel(rule) => rule.fmt(f),
+            Self::Filter(filter) => filter.fmt(f),
         }
     }
 }
 
-/// Who may have an endpoint's token.
+/// Whom rules allow.
 #[derive(Clone, Debug)]
-pub enum Policy {
+pub enum Subjects {
     /// Every subject: the operator has written `allowAll: true`.
-    AllowAll,
-    /// Subjects that one of the filters matches. None of them: nobody.
-    AnyOf(Vec<Filter>),
+    All,
+    /// Subjects that one of the rules matches. None of them: nobody.
+    AnyOf(Vec<Rule>),
+}
+
+impl Subjects {
+    /// The rule that decides, or why none does.
+    fn decide(&self, attributes: &Attributes) -> Decision {
+        let rules = match self {
+            Self::All => return Decision::Allowed("allowAll".to_owned()),
+            Self::AnyOf(rules) => rules,
+        };
+        let mut open = None;
+        for rule in rules {
+            match rule.evaluate(attributes) {
+                Truth::True => return Decision::Allowed(rule.to_string()),
+                Truth::Undefined if attributes.is_supposed() => {
+                    open = open.or_else(|| Some(rule.to_string()));
+                }
+                Truth::False | Truth::Undefined => {}
+            }
+        }
+        open.map_or(Decision::Refused, Decision::Open)
+    }
+}
+
+/// What rules say of a subject.
+enum Decision {
+    Allowed(String),
+    /// It depends on what is not known of the subject.
+    Open(String),
+    Refused,
+}
+
+/// Who may have an endpoint's token, and for which role.
+#[derive(Clone, Debug)]
+pub struct Policy {
+    subjects: Subjects,
+    roles: Vec<RoleBinding>,
+}
+
+/// What a policy allows.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Allowance {
+    /// The rule that allows the subject.
+    pub rule: String,
+    /// The role it may have, and the pattern that binds it; `None` at an endpoint that binds no roles.
+    pub role: Option<BoundRole>,
+}
+
+/// A role that a subject asked for and may have.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct BoundRole {
+    /// The role.
+    pub role: Role,
+    /// The pattern that binds it to the subject.
+    pub pattern: String,
+}
+
+/// Why a policy does not allow a subject what it asks for.
+#[derive(Clone, Debug, Eq, Error, PartialEq)]
+pub enum Refusal {
+    /// No rule of the endpoint matches the subject.
+    #[error("no rule of the endpoint allows {username}")]
+    NoRuleMatches {
+        /// The ServiceAccount, as the API server names it: for the log and the audit line, not for the caller.
+        username: String,
+    },
+    /// It depends on what is not known. Only a subject that somebody asks about is refused for that, never one that asks itself.
+    #[error("it depends on what is not known of {username}: {rule}")]
+    Open {
+        /// The ServiceAccount.
+        username: String,
+        /// The rule that depends on it.
+        rule: String,
+    },
+    /// The endpoint gives tokens for a role only, and none was asked for.
+    #[error("{username} asked for no role, and the endpoint binds roles")]
+    RoleMissing {
+        /// The ServiceAccount.
+        username: String,
+    },
+    /// No binding gives the subject that role.
+    #[error("no role binding of the endpoint gives {username} the role {role}")]
+    RoleNotBound {
+        /// The ServiceAccount.
+        username: String,
+        /// The role: printable ASCII, since it was parsed.
+        role: Role,
+    },
+}
+
+impl Refusal {
+    /// The stable code for metrics, audit and logs.
+    pub fn code(&self) -> &'static str {
+        match self {
+            Self::NoRuleMatches { .. } | Self::Open { .. } => "policy_denied",
+            Self::RoleMissing { .. } => "role_missing",
+            Self::RoleNotBound { .. } => "role_denied",
+        }
+    }
+}
+
+impl Policy {
+    /// A policy that binds no roles: whom it allows, it allows any.
+    pub fn new(subjects: Subjects) -> Self {
+        Self {
+            subjects,
+            roles: Vec::new(),
+        }
+    }
+
+    /// Everybody.
+    pub fn allow_all() -> Self {
+        Self::new(Subjects::All)
+    }
+
+    /// Whom one of the filters matches.
+    pub fn any_of(filters: Vec<Filter>) -> Self {
+        Self::new(Subjects::AnyOf(
+            filters.into_iter().map(Rule::from).collect(),
+        ))
+    }
+
+    /// The same, for the roles of these bindings only. None of them: for any role.
+    #[must_use]
+    pub fn with_roles(self, roles: Vec<RoleBinding>) -> Self {
+        Self { roles, ..self }
+    }
+
+    /// Whether a subject must ask for a role.
+    pub fn binds_roles(&self) -> bool {
+        !self.roles.is_empty()
+    }
+
+    /// Whether a rule or binding asks for labels: then they must be known before [`Policy::decide`].
+    pub fn asks_for_labels(&self) -> bool {
+        let rules = match &self.subjects {
+            Subjects::All => &[],
+            Subjects::AnyOf(rules) => rules.as_slice(),
+        };
+        rules.iter().any(Rule::asks_for_labels)
+            || self.roles.iter().any(RoleBinding::asks_for_labels)
+    }
+
+    /// Decides; the first rule that matches is the one that is named.
+    ///
+    /// # Errors
+    /// [`Refusal`] when no rule allows the subject, or no binding the role.
+    pub fn decide(
+        &self,
+        attributes: &Attributes,
+        role: Option<&Role>,
+    ) -> Result<Allowance, Refusal> {
+        let username = || {
+            attributes
+                .value(Attribute::Subject)
+                .unwrap_or_default()
+                .to_owned()
+        };
+        let open = |rule| Refusal::Open {
+            username: username(),
+            rule,
+        };
+        let rule = match self.subjects.decide(attributes) {
+            Decision::Allowed(rule) => rule,
+            Decision::Open(rule) => return Err(open(rule)),
+            Decision::Refused => {
+                return Err(Refusal::NoRuleMatches {
+                    username: username(),
+                });
+            }
+        };
+        if self.roles.is_empty() {
+            return Ok(Allowance { rule, role: None });
+        }
+        let role = role.ok_or_else(|| Refusal::RoleMissing {
+            username: username(),
+        })?;
+        match role::decide(&self.roles, attributes, role) {
+            Decision::Allowed(pattern) => {
+                let role = role.clone();
+                let role = Some(BoundRole { role, pattern });
+                Ok(Allowance { rule, role })
+            }
+            Decision::Open(rule) => Err(open(rule)),
+            Decision::Refused => Err(Refusal::RoleNotBound {
+                username: username(),
+                role: role.clone(),
+            }),
+        }
+    }
 }

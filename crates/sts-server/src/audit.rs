@@ -8,7 +8,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use sts_core::exchange::Issued;
-use sts_core::ident::{ClusterName, EndpointName};
+use sts_core::ident::{ClusterName, EndpointName, Role};
 use sts_core::verify::VerifiedToken;
 use svc_runtime::log::chain;
 
@@ -139,6 +139,7 @@ fn write(
         detail = refused.map(|error| chain(error).to_string()),
         endpoint = endpoint.as_str(),
         rule = issued.map(|issued| issued.rule.as_str()),
+        role = issued.and_then(|issued| issued.role.as_ref()).map(Role::as_str),
         confirmed_by = issued.map(|issued| issued.confirmation.name()),
         cluster = subject.map(|subject| subject.cluster.as_str()),
         namespace = subject.map(|subject| subject.namespace.as_str()),

@@ -42,6 +42,8 @@ pub(crate) enum RequestError {
     Query,
     #[error("requested_token_type must be urn:ietf:params:oauth:token-type:jwt")]
     RequestedTokenType,
+    #[error("role is not one name of printable ASCII, in the form or the header and not in both")]
+    Role,
     #[error("scope is not supported")]
     Scope,
     #[error("subject_token_type must be urn:ietf:params:oauth:token-type:jwt")]
@@ -205,7 +207,8 @@ fn slower(after: Duration) -> Response {
     with(response, header::RETRY_AFTER, HeaderValue::from(seconds))
 }
 
-const DENIED: &str = "no rule of this endpoint allows this ServiceAccount";
+const DENIED: &str =
+    "no rule of this endpoint allows this ServiceAccount, or not for the role it asks for";
 const REFUSED: &str = "the subject token is not acceptable at this endpoint";
 
 fn request_error(error: RequestError) -> Response {
@@ -222,6 +225,7 @@ fn request_error(error: RequestError) -> Response {
         | RequestError::NoToken
         | RequestError::Query
         | RequestError::RequestedTokenType
+        | RequestError::Role
         | RequestError::SubjectTokenType
         | RequestError::TwoTokens => (StatusCode::BAD_REQUEST, "invalid_request"),
     };

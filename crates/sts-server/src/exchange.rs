@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use futures_util::FutureExt as _;
 use jiff::Timestamp;
-use sts_core::authorize::authorize;
+use sts_core::authorize::{Request, authorize};
 use sts_core::exchange::{Issuance, Issued, issue};
 use sts_core::ident::TokenId;
 use sts_core::time::UnixSeconds;
@@ -20,6 +20,7 @@ use crate::audit::Subject;
 use crate::cluster::Cluster;
 use crate::endpoint::EndpointState;
 use crate::error::ExchangeError;
+use crate::extract::Presented;
 
 /// How long a decision may take: a TokenReview's patience, and some for a key set that must be read first.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(8);
@@ -28,19 +29,19 @@ pub(crate) const PATIENCE: Duration = Duration::from_secs(8);
 /// gone by then.
 pub(crate) async fn run(
     endpoint: &Arc<EndpointState>,
-    token: Result<RawToken, ExchangeError>,
+    presented: Result<Presented, ExchangeError>,
     source: SocketAddr,
     now: Timestamp,
 ) -> Result<Issued, ExchangeError> {
     let refuse = |error| record(endpoint, source, None, Err(error));
-    let token = match token {
-        Ok(token) => token,
+    let presented = match presented {
+        Ok(presented) => presented,
         Err(error) => return refuse(error),
     };
     let Some(slot) = endpoint.capacity.slot() else {
         return refuse(ExchangeError::Unavailable { what: "capacity" });
     };
-    let conclusion = conclude(Arc::clone(endpoint), token, source, now);
+    let conclusion = conclude(Arc::clone(endpoint), presented, source, now);
     // `None` says that the process ends: nothing inside panics that is not caught.
     slot.run(conclusion)
         .await
@@ -52,12 +53,12 @@ pub(crate) async fn run(
 /// Decides and records, whatever happens to the decision.
 async fn conclude(
     endpoint: Arc<EndpointState>,
-    token: RawToken,
+    presented: Presented,
     source: SocketAddr,
     now: Timestamp,
 ) -> Result<Issued, ExchangeError> {
     let mut subject = None;
-    let decision = decide(&endpoint, &token, now, &mut subject);
+    let decision = decide(&endpoint, &presented, now, &mut subject);
     let decision = AssertUnwindSafe(decision).catch_unwind();
     let unavailable = |what| Err(ExchangeError::Unavailable { what });
     let outcome = match timeout(PATIENCE, decision).await {
@@ -84,10 +85,11 @@ fn record(
 /// route → key set → verify → authorize → confirm → issue. What is known of the subject is left in `subject` for the audit line.
 async fn decide(
     endpoint: &EndpointState,
-    token: &RawToken,
+    presented: &Presented,
     now: Timestamp,
     subject: &mut Option<Subject>,
 ) -> Result<Issued, ExchangeError> {
+    let Presented { token, role } = presented;
     let arrived = now;
     let now = unix_seconds(now)?;
     let signer = || {
@@ -100,8 +102,12 @@ async fn decide(
     drop(signer()?);
     let (cluster, verified) = check(endpoint, token, now).await?;
     *subject = Some(Subject::of(&verified, cluster.name()));
+    let request = Request {
+        role: role.as_ref(),
+        ..Request::of(cluster.name())
+    };
     let permission =
-        authorize(&endpoint.policy, cluster.name(), verified).map_err(ExchangeError::Refused)?;
+        authorize(&endpoint.policy, request, verified).map_err(ExchangeError::Refused)?;
     endpoint.limits.pod(permission.token().pod())?;
     let confirming = &endpoint.confirming;
     let grant = confirming.confirm(cluster, token, permission, now).await?;

@@ -1,12 +1,12 @@
-//! Takes the one subject token out of a request, and nothing else.
+//! Takes the one subject token out of a request, and the role it is to be exchanged for.
 
 use std::collections::HashMap;
 use std::time::Duration;
 
 use axum::body::{Body, Bytes, to_bytes};
 use axum::http::{HeaderMap, header};
-use sts_api::{GRANT_TYPE, TOKEN_TYPE_JWT};
-use sts_core::ident::Audience;
+use sts_api::{GRANT_TYPE, ROLE_HEADER, ROLE_PARAMETER, TOKEN_TYPE_JWT};
+use sts_core::ident::{Audience, Role};
 use sts_core::token::RawToken;
 use tokio::time::timeout;
 
@@ -16,6 +16,13 @@ use crate::error::{Presentation, RequestError};
 const LARGEST_BODY: usize = 16 * 1024;
 /// How long it may take to arrive: it is a few packets.
 const PATIENCE: Duration = Duration::from_secs(2);
+
+/// What a caller presents, and what for.
+#[derive(Clone, Debug)]
+pub(crate) struct Presented {
+    pub(crate) token: RawToken,
+    pub(crate) role: Option<Role>,
+}
 
 /// The whole body.
 pub(crate) async fn body(body: Body) -> Result<Bytes, RequestError> {
@@ -42,16 +49,43 @@ pub(crate) fn bearer(headers: &HeaderMap) -> Result<Option<RawToken>, RequestErr
     Ok(Some(RawToken::new(token.to_owned())))
 }
 
+/// A Bearer token, and the role of the header beside it.
+pub(crate) fn bearer_with_role(headers: &HeaderMap) -> Result<Presented, RequestError> {
+    let token = bearer(headers)?.ok_or(RequestError::NoToken)?;
+    let role = role_header(headers)?;
+    Ok(Presented { token, role })
+}
+
+fn role_header(headers: &HeaderMap) -> Result<Option<Role>, RequestError> {
+    let mut values = headers.get_all(ROLE_HEADER).iter();
+    match (values.next(), values.next()) {
+        (None, _) => Ok(None),
+        (Some(value), None) => parse_role(value.to_str().or(Err(RequestError::Role))?),
+        (Some(_), Some(_)) => Err(RequestError::Role),
+    }
+}
+
+fn parse_role(text: &str) -> Result<Option<Role>, RequestError> {
+    if text.is_empty() {
+        return Ok(None);
+    }
+    Role::parse(text).map(Some).or(Err(RequestError::Role))
+}
+
 /// The token of a request to the token endpoint, and how it was presented: JWTReissuer's Bearer header with an empty body, or the form
 /// of RFC 8693.
 pub(crate) fn token(
     headers: &HeaderMap,
     body: &[u8],
     audience: &Audience,
-) -> (Presentation, Result<RawToken, RequestError>) {
+) -> (Presentation, Result<Presented, RequestError>) {
     match bearer(headers) {
         Err(error) => (Presentation::Bearer, Err(error)),
-        Ok(Some(token)) if body.is_empty() => (Presentation::Bearer, Ok(token)),
+        Ok(Some(token)) if body.is_empty() => {
+            let role = role_header(headers);
+            let presented = role.map(|role| Presented { token, role });
+            (Presentation::Bearer, presented)
+        }
         Ok(Some(_)) => (Presentation::Bearer, Err(RequestError::TwoTokens)),
         Ok(None) if body.is_empty() => (Presentation::Bearer, Err(RequestError::NoToken)),
         Ok(None) => (Presentation::Form, form(headers, body, audience)),
@@ -59,7 +93,7 @@ pub(crate) fn token(
 }
 
 /// RFC 8693, section 2.1. Parameters we do not know are ignored, none may stand twice (RFC 6749, section 3.2).
-fn form(headers: &HeaderMap, body: &[u8], audience: &Audience) -> Result<RawToken, RequestError> {
+fn form(headers: &HeaderMap, body: &[u8], audience: &Audience) -> Result<Presented, RequestError> {
     if !is_form(headers) {
         return Err(RequestError::ContentType);
     }
@@ -97,7 +131,13 @@ fn form(headers: &HeaderMap, body: &[u8], audience: &Audience) -> Result<RawToke
     {
         return Err(RequestError::Target);
     }
-    Ok(RawToken::new(token.to_owned()))
+    // One place for the role, as for the token.
+    if headers.contains_key(ROLE_HEADER) {
+        return Err(RequestError::Role);
+    }
+    let role = parse_role(given(ROLE_PARAMETER).unwrap_or_default())?;
+    let token = RawToken::new(token.to_owned());
+    Ok(Presented { token, role })
 }
 
 /// `application/x-www-form-urlencoded`, with or without the one charset it can have, and not compressed.

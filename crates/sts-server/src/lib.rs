@@ -15,6 +15,7 @@ mod confirm;
 mod endpoint;
 mod error;
 mod exchange;
+pub mod explain;
 mod extract;
 mod key_source;
 mod limit;

@@ -1,66 +1,57 @@
-//! `sts-server`: reads its arguments and its configuration, then runs [`sts_server::run`].
+//! `sts-server`: reads its arguments and its configuration, then runs [`sts_server::run`], or answers a question about it.
+
+mod command;
 
 use std::io::Write as _;
-use std::path::PathBuf;
+use std::path::Path;
 use std::process::ExitCode;
 
-use clap::Parser;
+use anyhow::Context as _;
+use clap::Parser as _;
+use command::{Arguments, Command, ExplainArguments, Output, ServeArguments};
 use sts_config::Config;
-use svc_runtime::LogFormat;
+use sts_server::explain::{Answer, explain};
 
-/// Security Token Service: exchanges pods' ServiceAccount tokens for tokens that services outside the cluster trust.
-#[derive(Debug, Parser)]
-#[command(version)]
-struct Arguments {
-    /// The configuration file; docs/samples has two
-    #[arg(long, value_name = "FILE")]
-    config: PathBuf,
-    /// Say whether the configuration can be run, with every problem in it, and end
-    #[arg(long)]
-    check_config: bool,
-    /// The namespace of our own objects
-    #[arg(
-        long,
-        value_name = "NAMESPACE",
-        env = "POD_NAMESPACE",
-        default_value = "default"
-    )]
-    namespace: String,
-    /// How log lines are written: json or text
-    #[arg(long, value_name = "FORMAT", default_value = "json")]
-    log_format: LogFormat,
-    /// Which log lines are written, such as info or info,sts_server=debug
-    #[arg(long, value_name = "FILTER", default_value = "info")]
-    log: String,
-}
+/// What [`Command::Explain`] ends with when nobody would get a token: 1 says that the question was none.
+const REFUSED: u8 = 3;
 
 #[tokio::main]
 async fn main() -> ExitCode {
-    match run().await {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(error) => {
-            // The chain alone: whoever has a mistake in the configuration is not helped by a backtrace. If stderr is closed, the exit
-            // code must do.
-            drop(writeln!(std::io::stderr(), "error: {error:#}"));
-            ExitCode::FAILURE
-        }
-    }
+    let Arguments { command, serve } = Arguments::parse();
+    let ended = match command {
+        None => run(serve).await,
+        Some(Command::CheckConfig { file }) => check(&file),
+        Some(Command::Explain(arguments)) => answer(arguments),
+    };
+    ended.unwrap_or_else(|error| {
+        // The chain alone: whoever has a mistake in the configuration is not helped by a backtrace. If stderr is closed, the exit
+        // code must do.
+        drop(writeln!(std::io::stderr(), "error: {error:#}"));
+        ExitCode::FAILURE
+    })
 }
 
-async fn run() -> anyhow::Result<()> {
-    let arguments = Arguments::parse();
-    let config = Config::load(&arguments.config)?;
-    if arguments.check_config {
-        return report(&config);
+async fn run(arguments: ServeArguments) -> anyhow::Result<ExitCode> {
+    let ServeArguments {
+        config,
+        check_config,
+        namespace,
+        log_format,
+        log,
+    } = arguments;
+    let file = config.context("--config FILE is missing")?;
+    if check_config {
+        return check(&file);
     }
-    svc_runtime::log::init(arguments.log_format, &arguments.log)?;
-    sts_server::run(config, arguments.namespace)
-        .await
-        .map_err(Into::into)
+    let config = Config::load(&file)?;
+    svc_runtime::log::init(log_format, &log)?;
+    sts_server::run(config, namespace).await?;
+    Ok(ExitCode::SUCCESS)
 }
 
-/// What `--check-config` says of a configuration that can be run: its warnings, and that it can.
-fn report(config: &Config) -> anyhow::Result<()> {
+/// What is said of a configuration that can be run: its warnings, and that it can.
+fn check(file: &Path) -> anyhow::Result<ExitCode> {
+    let config = Config::load(file)?;
     let mut out = std::io::stdout().lock();
     for warning in &config.warnings {
         writeln!(out, "warning: {warning}")?;
@@ -70,5 +61,23 @@ fn report(config: &Config) -> anyhow::Result<()> {
         "configuration can be run: {} endpoint(s)",
         config.endpoints.len()
     )?;
-    Ok(())
+    Ok(ExitCode::SUCCESS)
+}
+
+fn answer(arguments: ExplainArguments) -> anyhow::Result<ExitCode> {
+    let config = Config::load(&arguments.config)?;
+    let output = arguments.output;
+    let answers = explain(&config, &arguments.into_question())?;
+    let mut out = std::io::stdout().lock();
+    for answer in &answers {
+        match output {
+            Output::Json => writeln!(out, "{}", answer.to_json())?,
+            Output::Text => write!(out, "{answer}")?,
+        }
+    }
+    Ok(if answers.iter().any(Answer::is_allowed) {
+        ExitCode::SUCCESS
+    } else {
+        ExitCode::from(REFUSED)
+    })
 }

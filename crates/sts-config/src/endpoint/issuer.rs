@@ -1,6 +1,6 @@
 //! `issuer:` and `key:`: our own form, or OpenUnison's `issuer: {host, path, keypair}`.
 
-use sts_core::claims::SubjectForm;
+use sts_core::claims::SubjectTemplate;
 use sts_core::ident::Issuer;
 
 use super::{KeySource, Rotation, SigningAlgorithm};
@@ -13,7 +13,7 @@ pub(super) struct IssuerPart {
     pub(super) issuer: Issuer,
     pub(super) key: KeySource,
     pub(super) rotation: Rotation,
-    pub(super) subject: SubjectForm,
+    pub(super) subject: SubjectTemplate,
 }
 
 pub(super) fn read(section: &mut Section<'_>) -> Option<IssuerPart> {
@@ -39,7 +39,7 @@ pub(super) fn read(section: &mut Section<'_>) -> Option<IssuerPart> {
         issuer: issuer?,
         key,
         rotation,
-        subject: SubjectForm::ServiceAccount,
+        subject: SubjectTemplate::service_account(),
     })
 }
 
@@ -67,7 +67,7 @@ fn read_openunison(mut section: Section<'_>) -> Option<IssuerPart> {
         issuer: issuer?,
         key,
         rotation: Rotation::default(),
-        subject: SubjectForm::OpenUnison,
+        subject: SubjectTemplate::openunison(),
     })
 }
 

@@ -26,6 +26,13 @@ impl Verification {
         }
     }
 
+    /// Whether the labels of pods and namespaces are known, so that rules can ask for them.
+    pub const fn knows_labels(self) -> bool {
+        match self {
+            Self::Jwks | Self::TokenReview | Self::Watch => false,
+        }
+    }
+
     /// The name in the configuration.
     pub const fn name(self) -> &'static str {
         match self {

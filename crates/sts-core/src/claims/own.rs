@@ -11,7 +11,7 @@ use crate::time::UnixSeconds;
 
 /// A `sub` for ourselves.
 ///
-/// Invariant: it has no colon. Every subject of a pod has some, in both of [`super::SubjectForm`]'s forms: no pod ever passes for us, and
+/// Invariant: it has no colon. Every subject of a pod has some, whatever the [`super::SubjectTemplate`]: no pod ever passes for us, and
 /// we for none.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct OwnSubject(String);
@@ -87,7 +87,7 @@ impl OwnClaims {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::claims::SubjectForm;
+    use crate::claims::{AwsClaims, SubjectTemplate};
     use crate::ident::Issuer;
     use crate::time::Lifetime;
 
@@ -97,7 +97,9 @@ mod tests {
             issuer: Issuer::parse("https://issuer.example.com").unwrap(),
             audience: Audience::parse("sts.amazonaws.com").unwrap(),
             lifetime: Lifetime::new(Duration::from_secs(3600)).unwrap(),
-            subject: SubjectForm::OpenUnison,
+            subject: SubjectTemplate::openunison(),
+            additional: Vec::new(),
+            aws: AwsClaims::default(),
         };
         let subject = OwnSubject::parse("kube-sts-publisher").unwrap();
         let id = TokenId::parse("3f2a").unwrap();

@@ -1,5 +1,5 @@
 use super::*;
-use crate::authorize::authorize;
+use crate::authorize::{Request, authorize};
 use crate::ident::{Audience, Uid};
 use crate::keys::KeySet;
 use crate::policy::Policy;
@@ -25,7 +25,8 @@ fn permitted() -> Permission {
         longest_life: Expectations::LONGEST_LIFE,
     };
     let verified = verify(token, &keys, &expectations, UnixSeconds::new(NOW).unwrap()).unwrap();
-    authorize(&Policy::AllowAll, &"c1".parse().unwrap(), verified).unwrap()
+    let cluster = "c1".parse().unwrap();
+    authorize(&Policy::allow_all(), Request::of(&cluster), verified).unwrap()
 }
 
 fn audience() -> Audience {

@@ -1,18 +1,18 @@
-//! LDAP search filters (RFC 4515) over a subject's attributes, with the three-valued logic of RFC 4511, section 4.5.1.7.
+//! LDAP search filters (RFC 4515) over a subject's attributes, with three-valued logic ([`Truth`]).
 //!
 //! `(!(node-name=a))` about a subject without that attribute is Undefined, and Undefined allows nothing; with two values it would
 //! be true for everybody who lacks it. Values are compared byte by byte: LDAP's default would let `Team-A` pass for `team-a`.
+
+mod breadth;
+mod parse;
 
 use std::fmt;
 
 use thiserror::Error;
 
+use super::truth::Truth;
 use super::{Attribute, Attributes};
-
-/// The longest filter, in bytes.
-const LONGEST: usize = 4096;
-/// The deepest nesting.
-const DEEPEST: usize = 16;
+use crate::ident::ClusterName;
 
 /// A parsed filter. Values are data for good: matching never reads them as syntax.
 #[derive(Clone, Debug, Eq, PartialEq)]
@@ -27,14 +27,6 @@ enum Node {
     Present(Attribute),
     /// The pieces between the `*`, in order; the first is anchored at the start and the last at the end.
     Substring(Attribute, Vec<String>),
-}
-
-/// True, false, or Undefined as RFC 4511 has it.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub(crate) enum Truth {
-    False,
-    True,
-    Undefined,
 }
 
 /// A filter that cannot be used, and where.
@@ -59,6 +51,17 @@ pub enum FilterErrorKind {
     /// Something else should stand here.
     #[error("expected {0}")]
     Expected(&'static str),
+    /// A value that no subject can have: its negation would match everybody.
+    #[error("no {attribute} can be or contain {value:?}{}", hint(*attribute))]
+    ImpossibleValue {
+        /// What was asked about.
+        attribute: Attribute,
+        /// What it cannot be.
+        value: String,
+    },
+    /// A filter that matches no subject.
+    #[error("this matches no subject at all")]
+    NoSubject,
     /// Text behind the filter.
     #[error("text behind the filter")]
     Trailing,
@@ -76,84 +79,139 @@ pub enum FilterErrorKind {
     UnsupportedMatch,
 }
 
+/// What an operator should know who meets a value that cannot be.
+fn hint(attribute: Attribute) -> &'static str {
+    match attribute {
+        Attribute::Groups => {
+            ": a ServiceAccount is in system:authenticated, system:serviceaccounts and system:serviceaccounts:<namespace>"
+        }
+        Attribute::Namespace
+        | Attribute::NodeName
+        | Attribute::PodName
+        | Attribute::ServiceAccountName => {
+            ": Kubernetes' names are lower case, and compared as they are written"
+        }
+        Attribute::Subject => ": it is system:serviceaccount:<namespace>:<name>",
+        Attribute::Cluster
+        | Attribute::CredentialId
+        | Attribute::NodeUid
+        | Attribute::ObjectClass
+        | Attribute::PodUid
+        | Attribute::Uid => "",
+    }
+}
+
 impl Filter {
     /// Parses a filter.
     ///
     /// # Errors
-    /// [`FilterError`] names the place. A filter that would match everybody is an error too.
+    /// [`FilterError`] names the place. A filter that would match everybody, or nobody, is an error too.
     pub fn parse(text: &str) -> Result<Self, FilterError> {
-        if text.len() > LONGEST {
-            return Err(FilterError {
-                at: LONGEST,
-                kind: FilterErrorKind::TooLarge,
-            });
-        }
-        let mut parser = Parser { text, at: 0 };
-        let node = parser.filter(0)?;
-        if parser.at < text.len() {
-            return Err(parser.error(FilterErrorKind::Trailing));
-        }
-        if node.matches_everybody() {
-            return Err(FilterError {
-                at: 0,
-                kind: FilterErrorKind::EverySubject,
-            });
-        }
+        let node = parse::parse(text)?;
+        breadth::check(&node, None).map_err(|kind| FilterError { at: 0, kind })?;
         Ok(Self(node))
     }
 
-    /// Whether the filter is True about the subject; Undefined is not.
-    pub fn allows(&self, attributes: &Attributes) -> bool {
-        self.0.evaluate(attributes) == Truth::True
+    /// The filter for one ServiceAccount by the name that the API server gives it; `None` if no ServiceAccount can have it.
+    pub fn of_subject(username: &str) -> Option<Self> {
+        let attribute = Attribute::Subject;
+        let node = Node::Equal(attribute, username.to_owned());
+        attribute.can_be(username).then_some(Self(node))
     }
+
+    /// Looks again, now that it is known which clusters' tokens are taken.
+    ///
+    /// # Errors
+    /// When the filter matches everybody of these clusters, or nobody.
+    pub fn check_within(&self, clusters: &[ClusterName]) -> Result<(), FilterErrorKind> {
+        breadth::check(&self.0, Some(clusters))
+    }
+
+    /// What the filter says of the subject; only True allows.
+    pub fn evaluate(&self, attributes: &Attributes) -> Truth {
+        self.0.evaluate(attributes)
+    }
+
+    /// Whether a `*` in it stands for anything: such a rule also allows what will be named so later.
+    pub fn has_wildcard(&self) -> bool {
+        self.0.any(&|node| matches!(node, Node::Substring(..)))
+    }
+
+    /// Whether it says whom it does not match, and nothing else: such a rule allows every namespace to come.
+    pub fn only_excludes(&self) -> bool {
+        self.0.only_excludes()
+    }
+}
+
+/// Whoever can say whether the filter's tests hold: a subject, or one of the cases that [`breadth`] goes through.
+trait Tested {
+    fn equal(&self, attribute: Attribute, value: &str) -> Truth;
+    fn present(&self, attribute: Attribute) -> Truth;
+    fn substring(&self, attribute: Attribute, pieces: &[String]) -> Truth;
+}
+
+impl Tested for Attributes {
+    fn equal(&self, attribute: Attribute, value: &str) -> Truth {
+        any(self.values(attribute), |actual| actual == value)
+    }
+
+    fn present(&self, attribute: Attribute) -> Truth {
+        match self.values(attribute).next() {
+            Some(_) => Truth::True,
+            None if self.is_supposed() => Truth::Undefined,
+            None => Truth::False,
+        }
+    }
+
+    fn substring(&self, attribute: Attribute, pieces: &[String]) -> Truth {
+        any(self.values(attribute), |actual| substring(actual, pieces))
+    }
+}
+
+/// RFC 4511, section 4.5.1.7: a test holds if it holds of one value, and is Undefined if there is none.
+fn any<'a>(values: impl Iterator<Item = &'a str>, matches: impl Fn(&str) -> bool) -> Truth {
+    values.fold(Truth::Undefined, |truth, value| {
+        if truth == Truth::True {
+            truth
+        } else {
+            Truth::from(matches(value))
+        }
+    })
 }
 
 impl Node {
-    fn evaluate(&self, attributes: &Attributes) -> Truth {
+    fn evaluate(&self, subject: &impl Tested) -> Truth {
         match self {
-            Self::And(nodes) => nodes.iter().fold(Truth::True, |truth, node| {
-                truth.and(node.evaluate(attributes))
-            }),
-            Self::Equal(attribute, value) => {
-                compare(attributes.value(*attribute), |actual| actual == value)
-            }
-            Self::Not(node) => node.evaluate(attributes).not(),
-            Self::Or(nodes) => nodes.iter().fold(Truth::False, |truth, node| {
-                truth.or(node.evaluate(attributes))
-            }),
-            Self::Present(attribute) => Truth::from(attributes.value(*attribute).is_some()),
-            Self::Substring(attribute, pieces) => compare(attributes.value(*attribute), |actual| {
-                substring(actual, pieces)
-            }),
+            Self::And(nodes) => nodes
+                .iter()
+                .fold(Truth::True, |truth, node| truth.and(node.evaluate(subject))),
+            Self::Equal(attribute, value) => subject.equal(*attribute, value),
+            Self::Not(node) => node.evaluate(subject).negate(),
+            Self::Or(nodes) => nodes
+                .iter()
+                .fold(Truth::False, |truth, node| truth.or(node.evaluate(subject))),
+            Self::Present(attribute) => subject.present(*attribute),
+            Self::Substring(attribute, pieces) => subject.substring(*attribute, pieces),
         }
     }
 
-    /// A conservative look: what is always true by its form, whatever the values.
-    fn matches_everybody(&self) -> bool {
-        match self {
-            Self::And(nodes) => nodes.iter().all(Self::matches_everybody),
-            Self::Equal(..) => false,
-            Self::Not(node) => node.matches_nobody(),
-            Self::Or(nodes) => nodes.iter().any(Self::matches_everybody),
-            Self::Present(attribute) => attribute.is_always_there(),
-            Self::Substring(attribute, pieces) => {
-                attribute.is_always_there() && pieces.iter().all(String::is_empty)
-            }
-        }
+    fn any(&self, wanted: &impl Fn(&Self) -> bool) -> bool {
+        let below = match self {
+            Self::And(nodes) | Self::Or(nodes) => nodes.iter().any(|node| node.any(wanted)),
+            Self::Not(node) => node.any(wanted),
+            Self::Equal(..) | Self::Present(_) | Self::Substring(..) => false,
+        };
+        below || wanted(self)
     }
 
-    fn matches_nobody(&self) -> bool {
+    fn only_excludes(&self) -> bool {
         match self {
-            Self::And(nodes) => nodes.iter().any(Self::matches_nobody),
-            Self::Not(node) => node.matches_everybody(),
-            Self::Or(nodes) => nodes.iter().all(Self::matches_nobody),
+            Self::And(nodes) => nodes.iter().all(Self::only_excludes),
+            Self::Not(_) => true,
+            Self::Or(nodes) => nodes.iter().any(Self::only_excludes),
             Self::Equal(..) | Self::Present(_) | Self::Substring(..) => false,
         }
     }
-}
-
-fn compare(actual: Option<&str>, matches: impl Fn(&str) -> bool) -> Truth {
-    actual.map_or(Truth::Undefined, |actual| Truth::from(matches(actual)))
 }
 
 /// RFC 4511, section 4.5.1.7.2: the pieces stand in the value in order and do not overlap.
@@ -171,166 +229,6 @@ fn substring(actual: &str, pieces: &[String]) -> bool {
         }
     }
     rest.ends_with(last.as_str())
-}
-
-impl From<bool> for Truth {
-    fn from(value: bool) -> Self {
-        if value { Self::True } else { Self::False }
-    }
-}
-
-impl Truth {
-    fn and(self, other: Self) -> Self {
-        match (self, other) {
-            (Self::False, _) | (_, Self::False) => Self::False,
-            (Self::True, Self::True) => Self::True,
-            (Self::Undefined, _) | (_, Self::Undefined) => Self::Undefined,
-        }
-    }
-
-    fn or(self, other: Self) -> Self {
-        match (self, other) {
-            (Self::True, _) | (_, Self::True) => Self::True,
-            (Self::False, Self::False) => Self::False,
-            (Self::Undefined, _) | (_, Self::Undefined) => Self::Undefined,
-        }
-    }
-
-    fn not(self) -> Self {
-        match self {
-            Self::False => Self::True,
-            Self::True => Self::False,
-            Self::Undefined => Self::Undefined,
-        }
-    }
-}
-
-/// Recursive descent over RFC 4515, section 3, bounded in depth.
-struct Parser<'a> {
-    text: &'a str,
-    at: usize,
-}
-
-impl Parser<'_> {
-    fn error(&self, kind: FilterErrorKind) -> FilterError {
-        FilterError { at: self.at, kind }
-    }
-
-    fn rest(&self) -> &str {
-        self.text.get(self.at..).unwrap_or_default()
-    }
-
-    fn take(&mut self, expected: &'static str) -> Result<(), FilterError> {
-        if !self.rest().starts_with(expected) {
-            return Err(self.error(FilterErrorKind::Expected(expected)));
-        }
-        self.at = self.at.saturating_add(expected.len());
-        Ok(())
-    }
-
-    fn filter(&mut self, depth: usize) -> Result<Node, FilterError> {
-        if depth > DEEPEST {
-            return Err(self.error(FilterErrorKind::TooLarge));
-        }
-        self.take("(")?;
-        let below = depth.saturating_add(1);
-        let node = match self.rest().chars().next() {
-            Some('!') => {
-                self.take("!")?;
-                Node::Not(Box::new(self.filter(below)?))
-            }
-            Some('&') => {
-                self.take("&")?;
-                Node::And(self.filters(below)?)
-            }
-            Some('|') => {
-                self.take("|")?;
-                Node::Or(self.filters(below)?)
-            }
-            Some(_) | None => self.item()?,
-        };
-        self.take(")")?;
-        Ok(node)
-    }
-
-    /// One or more filters. RFC 4526 gives the empty lists a meaning, TRUE and FALSE; nobody writes them on purpose.
-    fn filters(&mut self, depth: usize) -> Result<Vec<Node>, FilterError> {
-        let mut nodes = vec![self.filter(depth)?];
-        while self.rest().starts_with('(') {
-            nodes.push(self.filter(depth)?);
-        }
-        Ok(nodes)
-    }
-
-    fn item(&mut self) -> Result<Node, FilterError> {
-        let attribute = self.attribute()?;
-        self.take("=")?;
-        let pieces = self.pieces()?;
-        match pieces.as_slice() {
-            [only] if only.is_empty() => Err(self.error(FilterErrorKind::Expected("a value"))),
-            [only] => Ok(Node::Equal(attribute, only.clone())),
-            [first, last] if first.is_empty() && last.is_empty() => Ok(Node::Present(attribute)),
-            _ => Ok(Node::Substring(attribute, pieces)),
-        }
-    }
-
-    fn attribute(&mut self) -> Result<Attribute, FilterError> {
-        let end = self
-            .rest()
-            .find(['=', '(', ')', '~', '<', '>', ':'])
-            .unwrap_or_else(|| self.rest().len());
-        let (name, behind) = self.rest().split_at_checked(end).unwrap_or_default();
-        if name.is_empty() {
-            return Err(self.error(FilterErrorKind::Expected("an attribute's name")));
-        }
-        let attribute = Attribute::parse(name).ok_or_else(|| {
-            self.error(FilterErrorKind::UnknownAttribute {
-                name: name.to_owned(),
-            })
-        })?;
-        if behind.starts_with(['~', '<', '>', ':']) {
-            return Err(FilterError {
-                at: self.at.saturating_add(end),
-                kind: FilterErrorKind::UnsupportedMatch,
-            });
-        }
-        self.at = self.at.saturating_add(end);
-        Ok(attribute)
-    }
-
-    /// The assertion value, split at each `*` and unescaped piece by piece.
-    fn pieces(&mut self) -> Result<Vec<String>, FilterError> {
-        let end = self
-            .rest()
-            .find(['(', ')'])
-            .unwrap_or_else(|| self.rest().len());
-        let start = self.at;
-        let value = self
-            .text
-            .get(start..start.saturating_add(end))
-            .unwrap_or_default();
-        let pieces = value.split('*').map(unescape).collect::<Option<Vec<_>>>();
-        let pieces = pieces.ok_or_else(|| self.error(FilterErrorKind::BadEscape))?;
-        self.at = start.saturating_add(end);
-        Ok(pieces)
-    }
-}
-
-/// RFC 4515, section 3: `\` and two hexadecimal digits stand for one byte.
-fn unescape(piece: &str) -> Option<String> {
-    let mut bytes = Vec::with_capacity(piece.len());
-    let mut rest = piece;
-    while let Some((before, behind)) = rest.split_once('\\') {
-        bytes.extend_from_slice(before.as_bytes());
-        let (digits, behind) = behind.split_at_checked(2)?;
-        if !digits.bytes().all(|digit| digit.is_ascii_hexdigit()) {
-            return None;
-        }
-        bytes.push(u8::from_str_radix(digits, 16).ok()?);
-        rest = behind;
-    }
-    bytes.extend_from_slice(rest.as_bytes());
-    String::from_utf8(bytes).ok()
 }
 
 impl fmt::Display for Filter {

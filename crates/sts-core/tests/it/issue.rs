@@ -4,8 +4,8 @@ use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use jsonwebtoken::{Validation, decode};
 use serde_json::Value;
-use sts_core::authorize::{Refusal, authorize};
-use sts_core::claims::{ClaimsError, SubjectForm, TokenTemplate};
+use sts_core::authorize::{Refusal, Request, authorize};
+use sts_core::claims::{AwsClaims, ClaimsError, SubjectTemplate, TokenTemplate};
 use sts_core::exchange::{Issuance, IssueError, Issued, issue};
 use sts_core::ident::TokenId;
 use sts_core::keys::Algorithm;
@@ -18,20 +18,22 @@ use test_support::TestKey;
 
 use super::{NOW, at, check_at, valid};
 
-struct Endpoint {
-    policy: Policy,
-    template: TokenTemplate,
-    key: SigningKey,
+pub(super) struct Endpoint {
+    pub(super) policy: Policy,
+    pub(super) template: TokenTemplate,
+    pub(super) key: SigningKey,
 }
 
-fn endpoint(algorithm: Algorithm) -> Endpoint {
+pub(super) fn endpoint(algorithm: Algorithm) -> Endpoint {
     Endpoint {
-        policy: Policy::AnyOf(vec![Filter::parse("(namespace=team-a)").unwrap()]),
+        policy: Policy::any_of(vec![Filter::parse("(namespace=team-a)").unwrap()]),
         template: TokenTemplate {
             issuer: "https://issuer.example.com/a".parse().unwrap(),
             audience: "sts.amazonaws.com".parse().unwrap(),
             lifetime: Lifetime::new(std::time::Duration::from_secs(900)).unwrap(),
-            subject: SubjectForm::ServiceAccount,
+            subject: SubjectTemplate::service_account(),
+            additional: Vec::new(),
+            aws: AwsClaims::default(),
         },
         key: SigningKey::generate(algorithm).unwrap(),
     }
@@ -48,7 +50,8 @@ fn exchange(
         template,
         key,
     } = endpoint;
-    let permission = authorize(policy, &"c1".parse().unwrap(), verified).map_err(Refused::Rules)?;
+    let cluster = "c1".parse().unwrap();
+    let permission = authorize(policy, Request::of(&cluster), verified).map_err(Refused::Rules)?;
     let id = TokenId::parse("id-1").unwrap();
     let issuance = Issuance { template, key };
     issue(issuance, &accept_offline(permission), id, at(now)).map_err(Refused::Issue)
@@ -61,7 +64,7 @@ enum Refused {
     Rules(Refusal),
 }
 
-fn claims(issued: &Issued) -> Value {
+pub(super) fn claims(issued: &Issued) -> Value {
     let payload = issued.token.expose().split('.').nth(1).unwrap();
     serde_json::from_slice(&URL_SAFE_NO_PAD.decode(payload).unwrap()).unwrap()
 }
@@ -86,7 +89,7 @@ fn iss_001_003_005_claims_are_the_endpoints_and_the_subjects() {
 #[test]
 fn openunisons_subject_is_cluster_namespace_name() {
     let mut endpoint = endpoint(Algorithm::Es256);
-    endpoint.template.subject = SubjectForm::OpenUnison;
+    endpoint.template.subject = SubjectTemplate::openunison();
     assert_eq!(
         exchange(&endpoint, &valid(), NOW).unwrap().subject,
         "c1:team-a:app"
@@ -135,7 +138,7 @@ fn iss_004_no_token_outlives_the_subjects() {
 fn az_014_015_rules_are_alternatives_and_none_is_nobody() {
     let mut endpoint = endpoint(Algorithm::Es256);
     let filter = |text| Filter::parse(text).unwrap();
-    endpoint.policy = Policy::AnyOf(vec![
+    endpoint.policy = Policy::any_of(vec![
         filter("(saname=x)"),
         filter("(saname=app)"),
         filter("(namespace=team-a)"),
@@ -144,18 +147,18 @@ fn az_014_015_rules_are_alternatives_and_none_is_nobody() {
         exchange(&endpoint, &valid(), NOW).unwrap().rule,
         "(saname=app)"
     );
-    endpoint.policy = Policy::AnyOf(Vec::new());
+    endpoint.policy = Policy::any_of(Vec::new());
     let username = "system:serviceaccount:team-a:app".to_owned();
     let error = exchange(&endpoint, &valid(), NOW).unwrap_err();
     assert_eq!(error, Refused::Rules(Refusal::NoRuleMatches { username }));
-    endpoint.policy = Policy::AllowAll;
+    endpoint.policy = Policy::allow_all();
     assert_eq!(exchange(&endpoint, &valid(), NOW).unwrap().rule, "allowAll");
 }
 
 #[test]
 fn jwt_099_subjects_longer_than_relying_parties_take() {
     let mut endpoint = endpoint(Algorithm::Es256);
-    endpoint.policy = Policy::AllowAll;
+    endpoint.policy = Policy::allow_all();
     let (namespace, name) = ("a".repeat(63), "b".repeat(253));
     let token = valid()
         .claim("sub", format!("system:serviceaccount:{namespace}:{name}"))
@@ -183,7 +186,8 @@ fn jwt_082_a_clock_that_jumps_between_verification_and_signature() {
     let endpoint = endpoint(Algorithm::Es256);
     let issue_at = |now: u64| {
         let verified = check_at(&valid().sign(TestKey::rsa()), NOW).unwrap();
-        let permission = authorize(&endpoint.policy, &"c1".parse().unwrap(), verified).unwrap();
+        let cluster = "c1".parse().unwrap();
+        let permission = authorize(&endpoint.policy, Request::of(&cluster), verified).unwrap();
         let issuance = Issuance {
             template: &endpoint.template,
             key: &endpoint.key,

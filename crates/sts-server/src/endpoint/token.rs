@@ -10,12 +10,11 @@ use axum::http::{HeaderMap, HeaderValue, Method, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use sts_api::{OpenUnisonJwt, OpenUnisonToken, TOKEN_TYPE_JWT, TokenResponse};
 use sts_core::exchange::Issued;
-use sts_core::token::RawToken;
 
 use super::EndpointState;
 use crate::error::{self, ExchangeError, Presentation, RequestError};
 use crate::exchange;
-use crate::extract;
+use crate::extract::{self, Presented};
 
 /// `POST /token`, `/reissue`: RFC 8693, or JWTReissuer's Bearer header and bare answer.
 pub(super) async fn exchange(
@@ -46,7 +45,7 @@ async fn presented(
     query: Option<String>,
     headers: &HeaderMap,
     body: Body,
-) -> (Presentation, Result<RawToken, RequestError>) {
+) -> (Presentation, Result<Presented, RequestError>) {
     match (query, extract::body(body).await) {
         (Some(_), _) => (Presentation::Form, Err(RequestError::Query)),
         (None, Err(error)) => (Presentation::Form, Err(error)),
@@ -70,9 +69,7 @@ pub(super) async fn openunison(
     let token = match (endpoint.limits.address(source), query) {
         (Err(too_often), _) => Err(too_often.into()),
         (Ok(()), Some(_)) => Err(ExchangeError::Request(RequestError::Query)),
-        (Ok(()), None) => extract::bearer(&headers)
-            .and_then(|token| token.ok_or(RequestError::NoToken))
-            .map_err(ExchangeError::Request),
+        (Ok(()), None) => extract::bearer_with_role(&headers).map_err(ExchangeError::Request),
     };
     match issue(&endpoint, token, source).await {
         Err(error) => error::respond(&error, Presentation::Bearer),
@@ -82,10 +79,10 @@ pub(super) async fn openunison(
 
 async fn issue(
     endpoint: &Arc<EndpointState>,
-    token: Result<RawToken, ExchangeError>,
+    presented: Result<Presented, ExchangeError>,
     source: SocketAddr,
 ) -> Result<Issued, ExchangeError> {
-    exchange::run(endpoint, token, source, svc_runtime::clock::now()).await
+    exchange::run(endpoint, presented, source, svc_runtime::clock::now()).await
 }
 
 fn standard(issued: &Issued) -> Response {

@@ -74,6 +74,9 @@ async fn a_key_set_that_cannot_be_read_is_shown_and_stops_nobody() {
         "clusters:\n".to_owned(),
         "clusters:\n- {name: gone, issuer: \"https://gone.example.com\", jwks: {file: /nonexistent/jwks.json}}\n".to_owned(),
     ));
+    let subject = "  path: /aws\n".to_owned();
+    let names_cluster = format!("{subject}  subject: openunison\n");
+    setup.changes.push((subject, names_cluster));
     let server = setup.start().await;
     assert_eq!(server.bearer("/aws/token", &token()).await.status(), 200);
     eventually("both gauges", async || {

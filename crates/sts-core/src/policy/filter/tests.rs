@@ -2,17 +2,19 @@ use proptest::prelude::*;
 
 use super::*;
 
+/// A subject of which all is known. `node-uid` is the attribute that may hold any text.
 fn attributes(namespace: &str, node: Option<&str>) -> Attributes {
-    Attributes {
-        cluster: "c1".to_owned(),
-        namespace: namespace.to_owned(),
-        node_name: node.map(str::to_owned),
-        node_uid: None,
-        pod_name: "p1".to_owned(),
-        pod_uid: "u1".to_owned(),
-        service_account: "app".to_owned(),
-        subject: format!("system:serviceaccount:{namespace}:app"),
-        uid: "u2".to_owned(),
+    let parse = |text: &str| crate::ident::Namespace::parse(text).unwrap();
+    let account = "app".parse().unwrap();
+    let attributes = Attributes::supposed(&"c1".parse().unwrap(), &parse("any"), &account)
+        .with(Attribute::Namespace, namespace)
+        .with(Attribute::PodName, "p1")
+        .complete();
+    match node {
+        None => attributes,
+        Some(node) => attributes
+            .with(Attribute::NodeName, node)
+            .with(Attribute::NodeUid, node),
     }
 }
 
@@ -20,7 +22,7 @@ fn attributes(namespace: &str, node: Option<&str>) -> Attributes {
 fn check(filter: &str, namespace: &str, expected: bool) {
     let parsed = Filter::parse(filter).unwrap();
     assert_eq!(
-        parsed.allows(&attributes(namespace, None)),
+        parsed.evaluate(&attributes(namespace, None)) == Truth::True,
         expected,
         "{filter} for {namespace}"
     );
@@ -46,7 +48,9 @@ fn az_003_004_005_what_is_not_known_allows_nobody() {
     check("(|(!(node-name=x))(namespace=a))", "b", false);
     check("(&(namespace=a)(!(node-name=x)))", "a", false);
     let known = Filter::parse("(!(node-name=x))").unwrap();
-    assert!(known.allows(&attributes("a", Some("y"))));
+    let evaluate = |node| known.evaluate(&attributes("a", node));
+    assert_eq!(evaluate(Some("y")), Truth::True);
+    assert_eq!(evaluate(None), Truth::Undefined);
 }
 
 #[test]
@@ -86,9 +90,13 @@ fn az_008_substrings_are_anchored_and_do_not_overlap() {
 
 #[test]
 fn az_009_escapes_are_literal() {
-    check(r"(namespace=\2a)", "*", true);
-    check(r"(namespace=\2a)", "anything", false);
-    check(r"(namespace=\28\29\5c)", r"()\", true);
+    let literal = |filter, node| {
+        let filter = Filter::parse(filter).unwrap();
+        filter.evaluate(&attributes("a", Some(node))) == Truth::True
+    };
+    assert!(literal(r"(node-uid=\2a)", "*"));
+    assert!(!literal(r"(node-uid=\2a)", "anything"));
+    assert!(literal(r"(node-uid=\28\29\5c\00)", "()\\\0"));
     assert_eq!(refuses(r"(namespace=\zz)"), FilterErrorKind::BadEscape);
     assert_eq!(refuses(r"(namespace=\2)"), FilterErrorKind::BadEscape);
     assert_eq!(refuses(r"(namespace=\ff)"), FilterErrorKind::BadEscape);
@@ -156,23 +164,44 @@ fn az_018_truth_tables_are_those_of_rfc_4511() {
             assert_eq!(left.or(right), or[i][j], "{left:?} or {right:?}");
         }
     }
-    assert_eq!([T.not(), F.not(), U.not()], [F, T, U]);
+    assert_eq!([T.negate(), F.negate(), U.negate()], [F, T, U]);
 }
 
 proptest! {
     #[test]
     fn az_013_values_are_never_read_as_syntax(value in ".{0,40}") {
-        let parsed = Filter::parse(&format!("(namespace=x{})", escape(&value))).unwrap();
+        let parsed = Filter::parse(&format!("(node-uid=x{})", escape(&value))).unwrap();
+        let evaluate = |node: &str| parsed.evaluate(&attributes("a", Some(node)));
         let exact = format!("x{value}");
-        prop_assert!(parsed.allows(&attributes(&exact, None)));
-        let other = format!("{exact}y");
-        prop_assert!(!parsed.allows(&attributes(&other, None)));
+        prop_assert_eq!(evaluate(&exact), Truth::True);
+        prop_assert_eq!(evaluate(&format!("{exact}y")), Truth::False);
     }
 
     #[test]
     fn az_017_printing_and_parsing_are_inverse(filter in any_filter()) {
         let printed = filter.to_string();
-        prop_assert_eq!(Filter::parse(&printed).unwrap(), filter);
+        prop_assert_eq!(parse::parse(&printed).unwrap(), filter.0);
+    }
+
+    /// Whatever is found to match everybody or nobody does, for every subject that can be made of the values in it.
+    #[test]
+    fn az_007_what_is_refused_as_too_broad_is(filter in any_filter(), namespace in "[ab]{1,2}", node in proptest::option::of("[ab]{1,2}")) {
+        let truth = filter.evaluate(&attributes(&namespace, node.as_deref()));
+        match breadth::check(&filter.0, None) {
+            Err(FilterErrorKind::EverySubject) => prop_assert_eq!(truth, Truth::True),
+            Err(_) => prop_assert_ne!(truth, Truth::True),
+            Ok(()) => {}
+        }
+    }
+
+    /// De Morgan holds in three values.
+    #[test]
+    fn az_018_not_and_is_or_not(left in any_filter(), right in any_filter(), namespace in "[ab]{1,2}") {
+        let not = |node: &Node| Node::Not(Box::new(node.clone()));
+        let subject = attributes(&namespace, None);
+        let and = Node::And(vec![left.0.clone(), right.0.clone()]);
+        let or = Node::Or(vec![not(&left.0), not(&right.0)]);
+        prop_assert_eq!(not(&and).evaluate(&subject), or.evaluate(&subject));
     }
 
     #[test]
@@ -183,9 +212,13 @@ proptest! {
 
 fn any_filter() -> impl Strategy<Value = Filter> {
     let leaf = prop_oneof![
-        ("[a-z()*\\\\]{1,8}").prop_map(|value| Node::Equal(Attribute::Namespace, value)),
+        ("[ab]{1,2}").prop_map(|value| Node::Equal(Attribute::Namespace, value)),
+        ("[ab()*\\\\]{1,4}").prop_map(|value| Node::Equal(Attribute::NodeUid, value)),
         Just(Node::Present(Attribute::NodeName)),
-        ("[a-z*]{1,4}", "[a-z]{0,4}")
+        Just(Node::Present(Attribute::Namespace)),
+        ("[ab]{1,2}", "[ab]{0,2}")
+            .prop_map(|(a, b)| Node::Substring(Attribute::Namespace, vec![a, b])),
+        ("[a-z]{1,4}", "[a-z]{0,4}")
             .prop_map(|(a, b)| Node::Substring(Attribute::Subject, vec![a, b])),
     ];
     let tree = leaf.prop_recursive(4, 24, 3, |inner| {

@@ -1,0 +1,118 @@
+use super::*;
+
+fn subject() -> Attributes {
+    Attributes::supposed(
+        &"c1".parse().unwrap(),
+        &"team-a".parse().unwrap(),
+        &"app".parse().unwrap(),
+    )
+}
+
+fn tag(key: &str, value: &str) -> Result<SessionTag, AwsClaimError> {
+    SessionTag::parse(key, value, Transitivity::Once)
+}
+
+fn added(claims: &AwsClaims, role: Option<&str>) -> Result<Value, String> {
+    let role = role.map(|role| role.parse::<Role>().unwrap());
+    let mut into = Map::new();
+    claims.add(&subject(), role.as_ref(), &mut into)?;
+    Ok(into.into())
+}
+
+#[test]
+fn nothing_is_said_unless_it_is_asked_for() {
+    assert_eq!(added(&AwsClaims::default(), Some("r")), Ok(json!({})));
+}
+
+/// The nested form, whose values are arrays of one.
+#[test]
+fn tags_are_written_as_aws_reads_them() {
+    let tags = vec![
+        SessionTag::parse(
+            "kubernetes-namespace",
+            "${namespace}",
+            Transitivity::Transitive,
+        )
+        .unwrap(),
+        tag("who", "${namespace}/${saname}").unwrap(),
+        tag("node", "${node-name}").unwrap(),
+    ];
+    let identity = SourceIdentity::parse("${namespace}.${saname}").unwrap();
+    let claims = AwsClaims::new(tags, Some(identity), RolesClaim::Bound).unwrap();
+    let role = "arn:aws:iam::123456789012:role/app";
+    let expected = json!({
+        "https://aws.amazon.com/tags": {
+            "principal_tags": {"kubernetes-namespace": ["team-a"], "who": ["team-a/app"]},
+            "transitive_tag_keys": ["kubernetes-namespace"],
+        },
+        "https://aws.amazon.com/source_identity": "team-a.app",
+        "https://aws.amazon.com/roles": [role],
+    });
+    assert_eq!(added(&claims, Some(role)), Ok(expected));
+    assert!(added(&claims, None).is_err(), "no role is bound");
+}
+
+#[test]
+fn what_aws_does_not_take_is_refused_at_load() {
+    for key in ["", "a,b", "aws:x", "AWS:x", "a\u{e4}", &"k".repeat(129)] {
+        assert_eq!(tag(key, "v").err(), Some(AwsClaimError::Key), "{key}");
+    }
+    assert!(matches!(
+        tag("k", "a,b"),
+        Err(AwsClaimError::Character { .. })
+    ));
+    assert!(matches!(
+        tag("k", &"v".repeat(257)),
+        Err(AwsClaimError::Length { .. })
+    ));
+    assert!(matches!(
+        tag("k", "${nmespace}"),
+        Err(AwsClaimError::Template(_))
+    ));
+    assert!(matches!(
+        tag("k", "${credential-id}"),
+        Err(AwsClaimError::Character { .. })
+    ));
+    assert!(tag("k", &"v".repeat(256)).is_ok());
+    let many = |count: usize| {
+        let tags = (0..count).map(|number| tag(&format!("k{number}"), "v").unwrap());
+        AwsClaims::new(tags.collect(), None, RolesClaim::Absent).err()
+    };
+    assert_eq!(many(50), None);
+    assert_eq!(many(51), Some(AwsClaimError::TooManyTags));
+    let twice = vec![tag("Team", "a").unwrap(), tag("team", "b").unwrap()];
+    let error = AwsClaims::new(twice, None, RolesClaim::Absent).err();
+    assert_eq!(error, Some(AwsClaimError::DuplicateKey));
+}
+
+#[test]
+fn source_identities_are_short_and_always_there() {
+    for (text, problem) in [
+        ("${sub}", "${sub}"),
+        ("a/b", "'/'"),
+        ("${node-name}", "${node-name}"),
+        (&"a".repeat(65), "64"),
+    ] {
+        let error = SourceIdentity::parse(text).unwrap_err().to_string();
+        assert!(error.contains(problem), "{text}: {error}");
+    }
+    let long = SourceIdentity::parse("${saname}").unwrap();
+    assert!(long.may_be_too_long());
+}
+
+#[test]
+fn a_subject_that_aws_would_refuse_gets_no_token() {
+    let long = "a".repeat(253);
+    let subject = subject().with(crate::policy::Attribute::ServiceAccountName, &long);
+    let identity = SourceIdentity::parse("${saname}").unwrap();
+    let claims = AwsClaims::new(Vec::new(), Some(identity), RolesClaim::Absent).unwrap();
+    let error = claims.add(&subject, None, &mut Map::new());
+    assert_eq!(error, Err("source identity".to_owned()));
+    let tags = vec![tag("who", "${namespace}/${saname}").unwrap()];
+    let claims = AwsClaims::new(tags, None, RolesClaim::Absent).unwrap();
+    let error = claims.add(&subject, None, &mut Map::new());
+    assert_eq!(error, Err("session tag who".to_owned()));
+    let tags = vec![tag("role", "${role}").unwrap()];
+    let claims = AwsClaims::new(tags, None, RolesClaim::Absent).unwrap();
+    assert!(added(&claims, Some("arn:aws:iam::1:role/a,b")).is_err());
+}

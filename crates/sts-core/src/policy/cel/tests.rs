@@ -1,0 +1,222 @@
+use super::*;
+
+fn subject() -> Attributes {
+    Attributes::supposed(
+        &"c1".parse().unwrap(),
+        &"team-a".parse().unwrap(),
+        &"app".parse().unwrap(),
+    )
+}
+
+fn with_labels(labels: &[(&str, &str)]) -> Attributes {
+    let pod = labels
+        .iter()
+        .map(|(key, value)| ((*key).to_owned(), (*value).to_owned()));
+    subject().with_labels(KnownLabels {
+        pod: Some(pod.collect()),
+        namespace: None,
+    })
+}
+
+#[track_caller]
+fn truth(source: &str, attributes: &Attributes) -> Truth {
+    CelRule::parse(source).unwrap().evaluate(attributes)
+}
+
+#[track_caller]
+fn refuses(source: &str) -> CelError {
+    CelRule::parse(source).expect_err(source)
+}
+
+#[test]
+fn the_attributes_of_filters_are_variables() {
+    let subject = subject()
+        .with(Attribute::PodName, "p1")
+        .with(Attribute::NodeName, "n1");
+    for rule in [
+        "subject.namespace == 'team-a' && subject.saname == 'app'",
+        "subject.namespace.startsWith('team-') && subject.cluster in ['c1', 'c2']",
+        "subject.sub == 'system:serviceaccount:team-a:app'",
+        "subject.saname.matches('^a[p]+$')",
+        "subject.pod_name == 'p1' && subject.node_name == 'n1'",
+        "'system:serviceaccounts:team-a' in subject.groups",
+        "subject.groups.exists(group, group.endsWith(':team-a'))",
+    ] {
+        assert_eq!(truth(rule, &subject), Truth::True, "{rule}");
+        let negated = format!("!({rule})");
+        assert_eq!(truth(&negated, &subject), Truth::False, "{negated}");
+    }
+}
+
+#[test]
+fn az_003_what_a_subject_does_not_have_allows_nothing() {
+    let subject = subject();
+    for rule in [
+        "subject.node_name == 'n1'",
+        "!(subject.node_name == 'n1')",
+        "subject.node_name != 'n1'",
+        "subject.namespace == 'team-a' && subject.node_name != 'n1'",
+        "pod_labels['tier'] == 'web'",
+        "!(pod_labels['tier'] == 'web')",
+        "!has(pod_labels.tier)",
+    ] {
+        assert_eq!(truth(rule, &subject), Truth::Undefined, "{rule}");
+    }
+    let either = "subject.node_name != 'n1' || subject.namespace == 'team-a'";
+    assert_eq!(truth(either, &subject), Truth::True);
+    let both = "subject.node_name != 'n1' && subject.namespace == 'team-b'";
+    assert_eq!(truth(both, &subject), Truth::False);
+}
+
+/// A preview must not take for absent what it does not know.
+#[test]
+fn has_asks_for_what_is_known_only() {
+    let known = subject().complete();
+    let rule = "!has(subject.node_name)";
+    assert_eq!(truth(rule, &known), Truth::True);
+    assert_eq!(truth(rule, &subject()), Truth::Undefined);
+}
+
+#[test]
+fn labels_can_be_asked_for_where_they_are_known() {
+    let rule = CelRule::parse("pod_labels['app.kubernetes.io/name'] == 'web'").unwrap();
+    assert!(rule.asks_for_labels());
+    let name = "app.kubernetes.io/name";
+    assert_eq!(rule.evaluate(&with_labels(&[(name, "web")])), Truth::True);
+    assert_eq!(rule.evaluate(&with_labels(&[(name, "db")])), Truth::False);
+    assert_eq!(rule.evaluate(&with_labels(&[])), Truth::Undefined);
+    let namespaces = vec!["subject.namespace == 'a-b-c.d'"; 60].join(" || ");
+    assert!(
+        CelRule::parse(&namespaces).is_ok(),
+        "many alternatives are not deep"
+    );
+    let absent = "subject.namespace == 'team-a' && !has(pod_labels.canary)";
+    assert_eq!(truth(absent, &with_labels(&[])), Truth::True);
+    assert_eq!(
+        truth(absent, &with_labels(&[("canary", "1")])),
+        Truth::False
+    );
+}
+
+#[test]
+fn az_006_names_that_are_not_there_are_refused_at_load() {
+    let name = "nmespace".to_owned();
+    let error = refuses("subject.nmespace == 'a' || !has(subject.nmespace)");
+    assert_eq!(error, CelError::UnknownAttribute { name });
+    for (rule, name) in [
+        ("names == 'a'", "names"),
+        ("subject['namespace'] == 'a'", "subject"),
+        ("subject.namespace == 'a' || namesapce == 'b'", "namesapce"),
+        ("subject.groups.exists(g, h == 'x')", "h"),
+        ("request.host == 'a'", "request"),
+    ] {
+        let name = name.to_owned();
+        assert_eq!(refuses(rule), CelError::UnknownVariable { name }, "{rule}");
+    }
+    for (rule, name) in [
+        ("subject.namespace.lower() == 'a'", "lower"),
+        ("timestamp(subject.namespace) == 1", "timestamp"),
+        ("subject.namespace == 'a' && Thing{a: 1} == 2", "Thing"),
+    ] {
+        let name = name.to_owned();
+        assert_eq!(refuses(rule), CelError::UnknownFunction { name }, "{rule}");
+    }
+}
+
+#[test]
+fn az_007_expressions_that_do_not_look_at_the_subject_are_refused() {
+    for rule in [
+        "true",
+        "1 == 1",
+        "true || subject.namespace == 'a'",
+        "'a' in ['a']",
+    ] {
+        assert_eq!(refuses(rule), CelError::EverySubject, "{rule}");
+    }
+    for rule in ["false", "subject.namespace == 'a' && false"] {
+        assert_eq!(refuses(rule), CelError::NoSubject, "{rule}");
+    }
+}
+
+#[test]
+fn az_010_what_is_no_expression_names_its_place() {
+    let CelError::Syntax { line, column, .. } = refuses("subject.namespace == 'a' &&\n  )") else {
+        panic!("another error")
+    };
+    assert_eq!((line, column), (2, 3));
+    for rule in [
+        "",
+        "subject.namespace =",
+        "(",
+        "subject.namespace == 'a",
+        "a b",
+    ] {
+        let error = refuses(rule);
+        assert!(
+            matches!(error, CelError::Syntax { .. }),
+            "{rule}: {error:?}"
+        );
+    }
+}
+
+#[test]
+fn what_is_neither_true_nor_false_is_refused() {
+    for rule in [
+        "subject.namespace",
+        "subject.namespace + 'a'",
+        "size(subject.namespace)",
+        "subject.namespace == 'a' ? 1 : 2",
+        "subject.namespace < 3",
+    ] {
+        let error = refuses(rule);
+        assert!(
+            matches!(error, CelError::NoTruth { .. }),
+            "{rule}: {error:?}"
+        );
+    }
+}
+
+#[test]
+fn az_011_depth_and_length_are_bounded() {
+    let long = format!("subject.namespace == '{}'", "a".repeat(5000));
+    assert_eq!(refuses(&long), CelError::TooLarge);
+    for (open, close) in [("(", ")"), ("[", "]")] {
+        let deep = format!(
+            "{}subject.namespace == 'a'{}",
+            open.repeat(1500),
+            close.repeat(1500)
+        );
+        assert!(CelRule::parse(&deep).is_err(), "{open}");
+    }
+    // A test's thread has a stack of 2 MiB, like the runtime's: what is let through must not need more.
+    for chain in [" && ", " || ", " + ", " == ", " < ", ".a", "[0]", " ? a : "] {
+        for length in [5, 10, 16, 30, 200] {
+            let chain = vec!["subject.saname"; length].join(chain);
+            let brackets = format!("(((((({chain}))))))");
+            for source in [chain, brackets] {
+                drop(CelRule::parse(&source));
+            }
+        }
+    }
+    let nested = "((((((subject.saname == 'a'))))))";
+    assert!(CelRule::parse(nested).is_ok());
+}
+
+#[test]
+fn az_013_values_are_never_read_as_an_expression() {
+    let hostile = subject().with(Attribute::NodeUid, "' || true || '");
+    let rule = "subject.node_uid == 'x'";
+    assert_eq!(truth(rule, &hostile), Truth::False);
+}
+
+proptest::proptest! {
+    #[test]
+    fn no_text_makes_the_parser_panic(source in ".{0,120}") {
+        drop(CelRule::parse(&source));
+    }
+
+    #[test]
+    fn no_expression_makes_the_parser_panic(source in "[a-z'() \\[\\]{}!&|=?:.,\"0-9-]{0,120}") {
+        drop(CelRule::parse(&source));
+    }
+}
