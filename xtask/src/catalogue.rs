@@ -24,7 +24,7 @@ const AREAS: [(&str, u16); 15] = [
     ("HTTP", 26),
     ("ISS", 11),
     ("JWKS", 9),
-    ("JWT", 101),
+    ("JWT", 103),
     ("KEY", 12),
     ("LIVE", 23),
     ("RBAC", 10),

@@ -1,9 +1,10 @@
 //! JSON as a token may contain it: no duplicate members at any depth, no fractions where integers belong, little nesting.
 //!
 //! `serde_json::Value` keeps the last of two members of one name without a word, so that two readers of one token can see two
-//! different subjects. Here any duplicate is an error, known member or not.
+//! different subjects. Here any duplicate is an error, known member or not. Names that differ in case only count as one: Go's JSON reads
+//! them so, and kube-apiserver finds a token's issuer with it.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 
 use serde::de::{DeserializeSeed, Deserializer, Error as _, MapAccess, SeqAccess, Visitor};
@@ -151,15 +152,22 @@ impl<'de> Visitor<'de> for Seed {
 
     fn visit_map<A: MapAccess<'de>>(self, mut access: A) -> Result<StrictJson, A::Error> {
         let below = self.below()?;
-        let mut members = BTreeMap::new();
+        let (mut members, mut names) = (BTreeMap::new(), BTreeSet::new());
         while let Some(name) = access.next_key::<String>()? {
             let value = access.next_value_seed(below)?;
-            if members.insert(name, value).is_some() {
+            if !names.insert(folded(&name)) {
                 return Err(A::Error::custom("duplicate member"));
             }
+            members.insert(name, value);
         }
         Ok(StrictJson::Object(members))
     }
+}
+
+/// A name without regard to case. Twice, since `\u{17f}` has only an upper case, `S`, and `\u{212a}` only a lower one, `k`: Go folds both.
+fn folded(name: &str) -> String {
+    let upper = name.chars().flat_map(char::to_uppercase);
+    upper.flat_map(char::to_lowercase).collect()
 }
 
 #[cfg(test)]
@@ -176,6 +184,10 @@ mod tests {
         refuses(r#"{"iss":1,"iss":1}"#);
         refuses(r#"{"iss":1,"\u0069ss":1}"#);
         refuses(r#"{"a":[{"b":1,"b":2}]}"#);
+        refuses(r#"{"iss":1,"Iss":1}"#);
+        refuses("{\"iss\":1,\"i\u{17f}s\":1}");
+        refuses("{\"kid\":1,\"\u{212a}id\":1}");
+        assert!(StrictJson::parse(br#"{"iss":1,"is":1,"isss":{"iss":1}}"#).is_ok());
     }
 
     #[test]

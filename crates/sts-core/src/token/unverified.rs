@@ -101,9 +101,10 @@ impl Jws {
     }
 }
 
-/// Header members that would make a reader fetch a key, take one from the token, or read the token in another way.
-const FORBIDDEN: [&str; 11] = [
-    "b64", "crit", "cty", "enc", "jku", "jwk", "x5c", "x5t", "x5t#S256", "x5u", "zip",
+/// Header members that would make a reader fetch a key, take one from the token, or read the token in another way. `nonce` is ACME's
+/// (RFC 8555, section 6.5.2): kube-apiserver refuses some that we would not look at.
+const FORBIDDEN: [&str; 12] = [
+    "b64", "crit", "cty", "enc", "jku", "jwk", "nonce", "x5c", "x5t", "x5t#S256", "x5u", "zip",
 ];
 
 /// Algorithm and key id of a JOSE header (RFC 7515, section 4.1). Kubernetes sends no `typ`, others send `JWT`.

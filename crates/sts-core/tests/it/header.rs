@@ -237,3 +237,10 @@ fn jwt_055_a_signature_of_another_key() {
     let expected = super::Refused::Verify(VerifyError::KeyUnknown);
     assert_eq!(unknown.err(), Some(expected));
 }
+
+#[test]
+fn jwt_103_a_nonce_in_the_header() {
+    for value in [json!(1), json!("x"), Value::Null] {
+        forbidden("nonce", value);
+    }
+}

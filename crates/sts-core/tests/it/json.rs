@@ -244,3 +244,26 @@ fn jwt_030_duplicate_unknown_member() {
     }
     accepts(&valid().claim("odd", json!([{"a": 1}, {"a": 2}])));
 }
+
+/// kube-apiserver looks for the issuer without regard to case, and takes the last it finds.
+#[test]
+fn jwt_102_members_that_differ_in_case_only() {
+    for member in [
+        r#""Iss":"https://evil.example""#,
+        r#""ISS":[]"#,
+        "\"i\u{17f}s\":\"x\"",
+        r#""Sub":"x""#,
+        r#""Kubernetes.io":{}"#,
+        r#""odd":1,"Odd":1"#,
+    ] {
+        for payload in with_member(member) {
+            refuses_payload(payload);
+        }
+    }
+    let kid = TestKey::rsa().kid();
+    for name in ["Alg", "KID", "\u{212a}id"] {
+        refuses_header(format!(
+            r#"{{"alg":"RS256","kid":"{kid}","{name}":"RS256"}}"#
+        ));
+    }
+}
