@@ -60,9 +60,9 @@ impl Existence {
 /// What a watch knows of a token's subject.
 #[derive(Clone, Copy, Debug)]
 pub struct Sighting {
-    /// The pod of the token's pod uid.
+    /// The pod of the token's namespace, pod name and pod uid.
     pub pod: Existence,
-    /// The ServiceAccount of the token's ServiceAccount uid.
+    /// The ServiceAccount of the token's namespace, ServiceAccount name and uid.
     pub service_account: Existence,
     /// How long ago the API server gave its last sign of life: what it did since then is not known.
     pub age: Duration,
@@ -253,10 +253,7 @@ pub fn agree(permission: Permission, review: &Review) -> Result<Grant, LivenessE
     })
 }
 
-/// Grants the token when a watch has its pod and its ServiceAccount, by uid, and is not older than it may be.
-///
-/// Name and namespace need no second look: a uid is one object's in the whole cluster and for all time, and the API server has signed that
-/// this one belongs to that name.
+/// Grants the token when a watch has its pod and its ServiceAccount, by namespace, name and uid, and is not older than it may be.
 ///
 /// # Errors
 /// [`LivenessError`] says what is gone, or that the watch is too old to say.

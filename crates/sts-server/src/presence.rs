@@ -1,10 +1,10 @@
 //! Which pods and ServiceAccounts of a cluster exist, known from a watch: so that an exchange costs the API server nothing.
 //!
 //! ```text
-//! follow: list ─▶ watch ─▶ watch … ─▶ Index (uid → being deleted since?) ◀── look ── miss? ─▶ one GET, single-flighted
+//! follow: list ─▶ watch ─▶ watch … ─▶ Index (object → being deleted since?) ◀── look ── miss? ─▶ one GET, single-flighted
 //! ```
 //!
-//! Only metadata is asked for, and of that only uids are kept. Each sign of life of the watch is remembered, since an index that nobody
+//! Only metadata is asked for, and of that only a fingerprint of namespace, name and uid is kept. Each sign of life of the watch is remembered, since an index that nobody
 //! feeds any more would let the dead live for ever: `sts_core::liveness` decides how old it may be.
 
 mod follow;
@@ -16,6 +16,7 @@ use std::convert::Infallible;
 use std::sync::Arc;
 use std::time::Duration;
 
+use aws_lc_rs::digest::{SHA256, digest};
 use sts_core::ident::{ClusterName, Uid};
 use sts_core::liveness::{Existence, Sighting};
 use sts_core::verify::VerifiedToken;
@@ -59,11 +60,11 @@ impl Presence {
         Ok(Some(Sighting {
             pod: self
                 .pods
-                .look(namespace, pod.name.as_str(), number(&pod.uid))
+                .look(namespace, pod.name.as_str(), &pod.uid)
                 .await?,
             service_account: self
                 .service_accounts
-                .look(namespace, account.name.as_str(), number(&account.uid))
+                .look(namespace, account.name.as_str(), &account.uid)
                 .await?,
             age,
         }))
@@ -134,13 +135,13 @@ pub(crate) async fn report(
     }
 }
 
-/// A uid as a number: 16 bytes instead of 36, and a heap allocation less. [`Uid`] is a UUID in its canonical form, so that two are the same
-/// exactly if their numbers are.
-fn number(uid: &Uid) -> u128 {
-    uid.as_str()
-        .bytes()
-        .filter_map(|byte| char::from(byte).to_digit(16))
-        .fold(0, |number, digit| (number << 4) | u128::from(digit))
+/// What an object is known by: namespace, name and uid together, in 16 bytes. A token that names one pod and has the uid of another is for
+/// neither. None of the three can hold the separator.
+fn fingerprint(namespace: &str, name: &str, uid: &Uid) -> u128 {
+    let text = format!("{namespace}/{name}/{uid}");
+    let digest = digest(&SHA256, text.as_bytes());
+    let first = digest.as_ref().iter().take(16);
+    first.fold(0, |number, byte| (number << 8) | u128::from(*byte))
 }
 
 /// An object as the API server shows it.
@@ -153,15 +154,18 @@ mod tests {
     use super::*;
 
     #[test]
-    fn uids_are_told_apart() {
-        let uid = |text: &str| number(&Uid::parse(text).unwrap());
-        assert_eq!(
-            uid("8b9e4f2a-0c1d-4e5f-8a9b-0c1d2e3f4a5b"),
-            0x8b9e_4f2a_0c1d_4e5f_8a9b_0c1d_2e3f_4a5b
-        );
-        assert_ne!(
-            uid("8b9e4f2a-0c1d-4e5f-8a9b-0c1d2e3f4a5b"),
-            uid("8b9e4f2a-0c1d-4e5f-8a9b-0c1d2e3f4a5c")
-        );
+    fn live_002_objects_are_told_apart_by_namespace_name_and_uid() {
+        let uid = |text: &str| Uid::parse(text).unwrap();
+        let first = uid("8b9e4f2a-0c1d-4e5f-8a9b-0c1d2e3f4a5b");
+        let second = uid("8b9e4f2a-0c1d-4e5f-8a9b-0c1d2e3f4a5c");
+        let pod = fingerprint("a", "p1", &first);
+        assert_eq!(pod, fingerprint("a", "p1", &first));
+        for (namespace, name, uid) in [
+            ("b", "p1", &first),
+            ("a", "p2", &first),
+            ("a", "p1", &second),
+        ] {
+            assert_ne!(pod, fingerprint(namespace, name, uid));
+        }
     }
 }

@@ -10,7 +10,7 @@ use std::time::Duration;
 use futures_util::StreamExt as _;
 use kube::Client;
 use kube::core::WatchEvent;
-use sts_core::ident::ClusterName;
+use sts_core::ident::{ClusterName, Uid};
 use sts_core::liveness::Existence;
 use svc_runtime::log::chain;
 use tokio::time::{Instant, sleep, sleep_until, timeout};
@@ -83,9 +83,10 @@ impl Followed {
         &self,
         namespace: &str,
         name: &str,
-        uid: u128,
+        uid: &Uid,
     ) -> Result<Existence, CallError> {
-        if let Some(found) = self.index.find(uid) {
+        let object = super::fingerprint(namespace, name, uid);
+        if let Some(found) = self.index.find(object) {
             return Ok(found);
         }
         let ask = async {
@@ -95,12 +96,12 @@ impl Followed {
             let found = page
                 .items()
                 .first()
-                .filter(|object| object.uid().ok() == Some(uid));
+                .filter(|found| found.fingerprint().ok() == Some(object));
             Ok(found.map_or(Existence::Absent, |object| {
                 super::existence(object.deletion())
             }))
         };
-        self.misses.look(uid, ask).await
+        self.misses.look(object, ask).await
     }
 
     /// Never ends.
@@ -144,7 +145,7 @@ impl Followed {
             let request = self.kind.list(next.as_deref())?;
             let page = page(client, request, LARGEST_PAGE, PAGE_PATIENCE).await?;
             for object in page.items() {
-                entries.insert(object.uid()?, object.deletion());
+                entries.insert(object.fingerprint()?, object.deletion());
             }
             next = page.metadata.next.filter(|next| !next.is_empty());
             if next.is_none() {
@@ -196,11 +197,11 @@ impl Followed {
     fn take(&self, event: WatchEvent<Object>, version: &mut String) -> Result<(), CallError> {
         match event {
             WatchEvent::Added(object) | WatchEvent::Modified(object) => {
-                self.index.insert(object.uid()?, object.deletion());
+                self.index.insert(object.fingerprint()?, object.deletion());
                 object.version().clone_into(version);
             }
             WatchEvent::Deleted(object) => {
-                self.index.remove(object.uid()?);
+                self.index.remove(object.fingerprint()?);
                 object.version().clone_into(version);
             }
             WatchEvent::Bookmark(bookmark) => {

@@ -1,4 +1,4 @@
-//! The objects of one kind, by uid.
+//! The objects of one kind, by their fingerprints.
 
 use std::collections::HashMap;
 use std::sync::{PoisonError, RwLock};
@@ -6,7 +6,7 @@ use std::sync::{PoisonError, RwLock};
 use sts_core::liveness::Existence;
 use sts_core::time::UnixSeconds;
 
-/// uid → since when it is being deleted. About 50 bytes for each object.
+/// Fingerprint → since when it is being deleted. About 50 bytes for each object.
 #[derive(Debug, Default)]
 pub(super) struct Index {
     entries: RwLock<Entries>,
@@ -16,10 +16,10 @@ pub(super) type Entries = HashMap<u128, Option<UnixSeconds>>;
 
 impl Index {
     /// What the index has of an object; `None` if it does not have it.
-    pub(super) fn find(&self, uid: u128) -> Option<Existence> {
+    pub(super) fn find(&self, object: u128) -> Option<Existence> {
         let entries = self.entries.read().unwrap_or_else(PoisonError::into_inner);
         entries
-            .get(&uid)
+            .get(&object)
             .map(|deletion| super::existence(*deletion))
     }
 
@@ -29,13 +29,13 @@ impl Index {
     }
 
     /// An object was added or changed.
-    pub(super) fn insert(&self, uid: u128, deletion: Option<UnixSeconds>) {
-        self.write().insert(uid, deletion);
+    pub(super) fn insert(&self, object: u128, deletion: Option<UnixSeconds>) {
+        self.write().insert(object, deletion);
     }
 
     /// An object is gone.
-    pub(super) fn remove(&self, uid: u128) {
-        self.write().remove(&uid);
+    pub(super) fn remove(&self, object: u128) {
+        self.write().remove(&object);
     }
 
     /// All objects were listed anew. In one step: an index that is empty for a moment would refuse everybody, one that kept what is not

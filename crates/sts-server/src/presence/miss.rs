@@ -31,19 +31,19 @@ impl Misses {
     /// Asks, or waits for the answer that somebody else is about to get. If that one gets none, the next one asks.
     pub(super) async fn look(
         &self,
-        uid: u128,
+        object: u128,
         ask: impl Future<Output = Result<Existence, CallError>>,
     ) -> Result<Existence, CallError> {
-        let question = self.question(uid, Instant::now());
+        let question = self.question(object, Instant::now());
         let answer = question.answer.get_or_try_init(|| ask).await.copied();
         // That it is not there stays true. That it is there is for the watch to say from now on.
         if !matches!(answer, Ok(Existence::Absent)) {
-            self.forget(uid, &question);
+            self.forget(object, &question);
         }
         answer
     }
 
-    fn question(&self, uid: u128, now: Instant) -> Question {
+    fn question(&self, object: u128, now: Instant) -> Question {
         let young = |question: &Question| {
             !question.answer.initialized() || now.duration_since(question.asked) < REMEMBERED
         };
@@ -59,18 +59,18 @@ impl Misses {
             asked: now,
             answer: Arc::default(),
         };
-        let question = questions.entry(uid).or_insert_with(fresh);
+        let question = questions.entry(object).or_insert_with(fresh);
         if !young(question) {
             *question = fresh();
         }
         question.clone()
     }
 
-    fn forget(&self, uid: u128, question: &Question) {
+    fn forget(&self, object: u128, question: &Question) {
         let mut questions = self.lock();
         let same = |found: &Question| Arc::ptr_eq(&found.answer, &question.answer);
-        if questions.get(&uid).is_some_and(same) {
-            drop(questions.remove(&uid));
+        if questions.get(&object).is_some_and(same) {
+            drop(questions.remove(&object));
         }
     }
 
@@ -137,8 +137,8 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn what_is_remembered_is_bounded() {
         let (misses, asked) = (Misses::default(), Asked::default());
-        for uid in 0..u128::try_from(3 * SWEEP).unwrap() {
-            drop(misses.look(uid, asked.ask(Existence::Absent)).await);
+        for object in 0..u128::try_from(3 * SWEEP).unwrap() {
+            drop(misses.look(object, asked.ask(Existence::Absent)).await);
         }
         assert!(misses.lock().len() <= SWEEP);
     }

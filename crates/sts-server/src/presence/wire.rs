@@ -1,4 +1,4 @@
-//! What is read of the API server's lists and events: uids and deletion times. kube's own metadata type would build trees of
+//! What is read of the API server's lists and events: names, uids and deletion times. kube's own metadata type would build trees of
 //! `managedFields`, 17 KB for each pod.
 
 use axum::http::Request;
@@ -98,16 +98,25 @@ pub(super) struct Object {
 #[derive(Clone, Debug, Deserialize)]
 #[serde(rename_all = "camelCase")]
 struct Metadata {
+    namespace: String,
+    name: String,
     uid: String,
     resource_version: String,
     deletion_timestamp: Option<jiff::Timestamp>,
 }
 
 impl Object {
-    /// Its uid as a number; an API server that gives no UUIDs is none that we know.
-    pub(super) fn uid(&self) -> Result<u128, CallError> {
-        let uid = Uid::parse(&self.metadata.uid).or(Err(CallError::Malformed))?;
-        Ok(super::number(&uid))
+    /// What it is known by; an API server that gives no UUIDs is none that we know.
+    pub(super) fn fingerprint(&self) -> Result<u128, CallError> {
+        let Metadata {
+            namespace,
+            name,
+            uid,
+            resource_version: _,
+            deletion_timestamp: _,
+        } = &self.metadata;
+        let uid = Uid::parse(uid).or(Err(CallError::Malformed))?;
+        Ok(super::fingerprint(namespace, name, &uid))
     }
 
     pub(super) fn version(&self) -> &str {
