@@ -11,6 +11,7 @@ use crate::catalogue::{self, CatalogueOptions};
 use crate::cluster::{Cluster, ClusterName, UpOptions, node};
 use crate::fuzz::{self, FuzzOptions};
 use crate::image::{self, Image, Profile};
+use crate::mutants::{self, MutantsOptions};
 use crate::stage::{self, GivenOptions};
 use crate::suite::TestOptions;
 use crate::workspace::Workspace;
@@ -35,6 +36,8 @@ pub(crate) enum Command {
     Doctor,
     /// Fuzz the readers of untrusted input
     Fuzz(FuzzOptions),
+    /// See whether the tests of verifier, rules and claims notice changes in them
+    Mutants(MutantsOptions),
     /// Install the Debian packages the test cluster is made of
     Packages,
     /// Build the Go programs and the Python environment of the test cluster
@@ -149,6 +152,7 @@ impl Command {
             Self::Tidy => tidy::run(workspace)?,
             Self::Catalogue(options) => catalogue::run(workspace, &options)?,
             Self::Fuzz(options) => fuzz::run(workspace, &options)?,
+            Self::Mutants(options) => mutants::run(workspace, &options)?,
             Self::Doctor => {
                 doctor::examine()?;
                 println!("this machine has what it takes");

@@ -16,6 +16,7 @@ mod deny;
 mod doctor;
 mod fuzz;
 mod image;
+mod mutants;
 mod packages;
 mod poll;
 mod progress;

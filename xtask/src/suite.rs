@@ -37,6 +37,9 @@ pub(crate) struct TestOptions {
     /// How many key rotations the test against the API server makes under load
     #[arg(long, value_name = "N", default_value_t = 8)]
     rotations: u32,
+    /// How many mutated tokens are put before both our check and the real API server
+    #[arg(long, value_name = "N", default_value_t = 20_000)]
+    mutated_tokens: u32,
     /// Run only tests whose name contains this
     #[arg(value_name = "FILTER")]
     filter: Option<String>,
@@ -147,6 +150,10 @@ fn run_api(workspace: &Workspace, options: &TestOptions, counts: &mut Counts) ->
         .args(["test", "--locked", "--package", "api-tests"])
         .args(&options.filter)
         .env("KUBE_STS_ROTATIONS", options.rotations.to_string())
+        .env(
+            "KUBE_STS_MUTATED_TOKENS",
+            options.mutated_tokens.to_string(),
+        )
         .env(
             "KUBEBUILDER_ASSETS",
             tools::control_plane_folder(workspace)?,

@@ -148,14 +148,13 @@ mod tests {
     }
 
     #[test]
-    fn of_metadata_only_uid_version_and_deletion_are_read() {
-        let text = r#"{"metadata":{"name":"p","uid":"11111111-2222-4333-8444-555555555555","resourceVersion":"9",
+    fn of_metadata_only_names_version_and_deletion_are_read() {
+        let text = r#"{"metadata":{"namespace":"n","name":"p","uid":"11111111-2222-4333-8444-555555555555","resourceVersion":"9",
             "deletionTimestamp":"2027-01-15T08:00:00Z","managedFields":[{"fieldsV1":{"f:metadata":{}}}]}}"#;
         let object: Object = serde_json::from_str(text).unwrap();
-        assert_eq!(
-            object.uid().ok(),
-            Some(0x1111_1111_2222_4333_8444_5555_5555_5555)
-        );
+        let uid = Uid::parse("11111111-2222-4333-8444-555555555555").unwrap();
+        let expected = super::super::fingerprint("n", "p", &uid);
+        assert_eq!(object.fingerprint().ok(), Some(expected));
         assert_eq!(object.version(), "9");
         assert_eq!(object.deletion().map(UnixSeconds::get), Some(1_800_000_000));
     }

@@ -16,7 +16,8 @@ use tokio::time::{Instant, sleep};
 
 /// Whose tokens they are, and whom they are for by default.
 pub(crate) const ISSUER: &str = "https://kubernetes.default.svc.cluster.local";
-const ADMINISTRATOR: &str = "administrator-of-the-tests";
+/// The bearer token of an administrator.
+pub(crate) const ADMINISTRATOR: &str = "administrator-of-the-tests";
 /// How long the API server may take to start beside other builds.
 const START: Duration = Duration::from_secs(90);
 

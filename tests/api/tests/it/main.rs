@@ -30,6 +30,7 @@ mod publishing;
 mod replicas;
 mod ring;
 mod rotation;
+mod strictness;
 mod wait;
 mod watch;
 mod webhook;
