@@ -157,32 +157,32 @@ fn function_names(source: &str) -> impl Iterator<Item = &str> {
     })
 }
 
-/// The rows a test's name says it proves: `jwt_026_…`, `jwks_006_009_…`, `http_007_to_011_…`.
+/// The rows a test's name says it proves: `jwt_026_…`, `jwks_006_009_…`, `http_007_to_011_…`, `rot_001_iss_010_…`.
 fn ids_of(name: &str) -> Vec<Id> {
-    let mut words = name.split('_');
-    let first = words.next().unwrap_or_default();
-    let known = AREAS
-        .iter()
-        .find(|(area, _)| area.eq_ignore_ascii_case(first));
-    let Some((area, _)) = known else {
-        return Vec::new();
-    };
-    let mut numbers: Vec<u16> = Vec::new();
-    let mut is_range = false;
-    for word in words {
-        match parse_number(word) {
-            Some(number) => {
-                let begin = numbers.last().map_or(number, |last| last + 1);
-                let begin = if is_range { begin } else { number };
-                numbers.extend(begin..=number);
-                is_range = false;
+    let mut ids: Vec<Id> = Vec::new();
+    let mut area = None;
+    let (mut is_range, mut is_fresh) = (false, false);
+    for word in name.split('_') {
+        let named = AREAS
+            .iter()
+            .find(|(area, _)| area.eq_ignore_ascii_case(word));
+        match (area, parse_number(word)) {
+            (Some(area), Some(number)) => {
+                let last = ids.last().map_or(number, |last| last.number + 1);
+                let begin = if is_range { last } else { number };
+                ids.extend((begin..=number).map(|number| Id { area, number }));
+                (is_range, is_fresh) = (false, false);
             }
-            None if word == "to" && !numbers.is_empty() => is_range = true,
-            None => break,
+            _ if word == "to" && !is_fresh && !ids.is_empty() => is_range = true,
+            // An area without a number is a word like any other.
+            _ if named.is_some() && !is_fresh => {
+                area = named.map(|(area, _)| *area);
+                is_fresh = true;
+            }
+            _ => break,
         }
     }
-    let ids = numbers.into_iter().map(|number| Id { area, number });
-    ids.collect()
+    ids
 }
 
 /// Three digits: `2048` and `1` are no row.
@@ -300,12 +300,15 @@ mod tests {
             ["HTTP-007", "HTTP-008", "HTTP-009"]
         );
         assert_eq!(ids("az_001_002_to_003_x"), ["AZ-001", "AZ-002", "AZ-003"]);
+        assert_eq!(ids("rot_001_iss_010_x"), ["ROT-001", "ISS-010"]);
+        assert_eq!(ids("key_001_key_is_x"), ["KEY-001"]);
         for other in [
             "rsa_2048_x",
             "http_2_is_offered",
             "jwt",
             "es256_001_x",
             "tls_to_001",
+            "rot_iss_010_x",
         ] {
             assert_eq!(ids(other), [""; 0], "{other}");
         }

@@ -96,3 +96,67 @@ async fn jwks_007_the_previous_set_stays_until_it_is_too_old() {
     tokio::time::advance(OLDEST / 2).await;
     assert!(source.current().is_none());
 }
+
+/// A key set that is read, and the time it takes until it may be read again.
+async fn warm(file: &std::path::Path) -> Arc<KeySource> {
+    let source = source("c1", Some(TokenBuilder::ISSUER), file);
+    assert!(source.read(source.attempt.lock().await).await);
+    source
+}
+
+async fn let_pass(time: Duration) {
+    tokio::time::pause();
+    tokio::time::advance(time).await;
+    tokio::time::resume();
+}
+
+async fn has(source: &KeySource, key: &TestKey) -> bool {
+    let id = KeyId::parse(key.kid()).unwrap();
+    let snapshot = source.keys_with(&id).await.unwrap();
+    snapshot.keys.find(&id).is_some()
+}
+
+#[tokio::test]
+async fn jwt_051_a_flood_of_unknown_key_ids_is_one_reading() {
+    let (_directory, file) = directory();
+    let source = warm(&file).await;
+    let flood = async |round: u32| {
+        for index in 0..1000 {
+            let unknown = KeyId::parse(&format!("{round}-{index}")).unwrap();
+            assert!(source.keys_with(&unknown).await.is_some());
+        }
+    };
+    // Whether the document is read shows in whether its next version is known.
+    std::fs::write(&file, TestKey::jwks(&[TestKey::other_rsa()])).unwrap();
+    flood(1).await;
+    assert!(has(&source, TestKey::rsa()).await, "read too soon");
+    let_pass(COOL_DOWN).await;
+    flood(2).await;
+    assert!(!has(&source, TestKey::rsa()).await, "read once");
+    std::fs::write(&file, TestKey::jwks(&[TestKey::rsa()])).unwrap();
+    flood(3).await;
+    assert!(has(&source, TestKey::other_rsa()).await, "and not again");
+}
+
+#[tokio::test]
+async fn jwt_052_a_new_key_is_found_by_one_reading() {
+    let (_directory, file) = directory();
+    let source = warm(&file).await;
+    let both = [TestKey::rsa(), TestKey::other_rsa()];
+    std::fs::write(&file, TestKey::jwks(&both)).unwrap();
+    let_pass(COOL_DOWN).await;
+    assert!(has(&source, TestKey::other_rsa()).await);
+    assert!(has(&source, TestKey::rsa()).await);
+}
+
+/// At the latest when the set is read anew; while it cannot be read, until it is too old.
+#[tokio::test]
+async fn jwt_054_a_key_that_is_no_longer_served_is_no_good_soon_after() {
+    const { assert!(REFRESH.as_secs() <= 600) };
+    let (_directory, file) = directory();
+    let source = warm(&file).await;
+    assert!(has(&source, TestKey::rsa()).await);
+    std::fs::write(&file, TestKey::jwks(&[TestKey::other_rsa()])).unwrap();
+    assert!(source.read(source.attempt.lock().await).await);
+    assert!(!has(&source, TestKey::rsa()).await);
+}

@@ -7,7 +7,7 @@ use super::exchange::claims;
 use super::support::{Server, parameters, token, valid};
 
 #[tokio::test]
-async fn an_allowed_exchange() {
+async fn iss_008_an_allowed_exchange() {
     let server = Server::start().await;
     let response = server.exchange("/aws/token", &token()).await;
     let body: Value = response.json().await.unwrap();
@@ -34,6 +34,7 @@ async fn an_allowed_exchange() {
     let issued = body["access_token"].as_str().unwrap();
     let claims = claims(&server, "/aws", "https://issuer.example.com", issued).await;
     assert_eq!(line["jti"], claims["jti"]);
+    assert_eq!(line["subject_jti"], "5f0a1a9e-7f0c-4a52-9a43-0d6f5a3b2c1d");
     assert_eq!(line["expires"], claims["exp"]);
 }
 

@@ -121,7 +121,7 @@ async fn an_issued_token_ends_with_the_pods() {
 }
 
 #[tokio::test]
-async fn two_exchanges_give_two_tokens() {
+async fn iss_008_two_exchanges_give_two_tokens() {
     let server = Server::start().await;
     let token = token();
     let mut issued = Vec::new();

@@ -137,7 +137,7 @@ async fn http_014_a_body_beyond_16_kib() {
 }
 
 #[tokio::test]
-async fn nobodys_token_is_401_without_an_error_code() {
+async fn jwt_002_nobodys_token_is_401_without_an_error_code() {
     let server = Server::start().await;
     for (method, path) in [
         ("POST", "/aws/token"),
@@ -151,7 +151,7 @@ async fn nobodys_token_is_401_without_an_error_code() {
 }
 
 #[tokio::test]
-async fn authorization_that_is_not_one_bearer_token() {
+async fn jwt_016_authorization_that_is_not_one_bearer_token() {
     let server = Server::start().await;
     let token = token();
     for values in [
@@ -173,10 +173,17 @@ async fn authorization_that_is_not_one_bearer_token() {
             refused(request.send().await.unwrap(), 400, "invalid_request").await;
         }
     }
-    let response = server
-        .request("POST", "/aws/token")
-        .header("authorization", format!("bEARER {token}"));
-    let response = response.send().await.unwrap();
-    assert_eq!(response.status(), 200, "the scheme's case does not matter");
-    assert_eq!(header(&response, "content-type"), "application/jwt");
+}
+
+#[tokio::test]
+async fn jwt_015_the_schemes_case_does_not_matter() {
+    let server = Server::start().await;
+    for scheme in ["Bearer", "bearer", "BEARER", "bEARER"] {
+        let request = server
+            .request("POST", "/aws/token")
+            .header("authorization", format!("{scheme} {}", token()));
+        let response = request.send().await.unwrap();
+        assert_eq!(response.status(), 200, "{scheme}");
+        assert_eq!(header(&response, "content-type"), "application/jwt");
+    }
 }

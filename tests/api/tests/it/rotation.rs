@@ -312,7 +312,7 @@ fn percentile(mut latencies: Vec<Duration>, percent: usize) -> Duration {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn rot_001_004_no_token_ever_fails_while_keys_follow_one_another_under_load() {
+async fn rot_001_004_iss_010_no_token_ever_fails_while_keys_follow_one_another_under_load() {
     let count = rotations();
     let mut world = Rotations::start().await;
     world.begin_load().await;

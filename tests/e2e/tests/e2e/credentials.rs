@@ -96,7 +96,7 @@ fn the_application_finds_its_token_at_its_first_instruction() -> Result<()> {
 }
 
 #[test]
-fn pyjwt_accepts_the_issued_token_from_the_served_and_the_published_keys() -> Result<()> {
+fn iss_009_pyjwt_accepts_the_issued_token_from_the_served_and_the_published_keys() -> Result<()> {
     const PROGRAM: &str = "
 import json, sys, jwt
 token, issuer, served = sys.argv[1:]
