@@ -13,7 +13,7 @@ use crate::progress::output_of;
 use crate::workspace::Workspace;
 
 /// Which of our crates may use which, outside of tests. ARCHITECTURE.md has the same table as a picture.
-const EDGES: [(&str, &[&str]); 13] = [
+const EDGES: [(&str, &[&str]); 14] = [
     ("api-tests", &[]),
     ("e2e-tests", &[]),
     (
@@ -27,6 +27,7 @@ const EDGES: [(&str, &[&str]); 13] = [
         ],
     ),
     ("injector", &["sts-config", "svc-runtime"]),
+    ("kubectl-sts", &["sts-config", "sts-core"]),
     ("refresher", &["sts-api"]),
     ("sts-api", &[]),
     ("sts-config", &["sts-core"]),

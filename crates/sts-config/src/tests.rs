@@ -3,6 +3,7 @@ mod clusters;
 mod publish;
 mod refused;
 mod roles;
+mod rotation;
 mod rules;
 
 use std::time::Duration;

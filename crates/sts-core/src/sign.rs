@@ -378,6 +378,8 @@ fn key_id(spki: &[u8]) -> String {
 }
 
 fn single_key(pem: &str) -> Result<PrivateKeyDer<'static>, KeyError> {
+    // Some editors write a byte order mark.
+    let pem = pem.trim_start_matches('\u{feff}');
     let mut keys = PrivateKeyDer::pem_slice_iter(pem.as_bytes());
     match (keys.next(), keys.next()) {
         (Some(Ok(key)), None) => Ok(key),

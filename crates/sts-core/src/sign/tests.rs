@@ -96,3 +96,75 @@ fn key_012_a_text_with_a_private_member_is_no_public_key() {
         Some(KeyError::NoPublicKey)
     );
 }
+
+/// Keys that everybody knows: see the folder's README.
+macro_rules! pem {
+    ($name:literal) => {
+        include_str!(concat!("keys/", $name, ".pem"))
+    };
+}
+
+#[test]
+fn key_003_every_documented_form_of_pem_is_read() {
+    let rsa = SigningKey::from_pem(pem!("rsa2048-pkcs8"), Algorithm::Rs256).unwrap();
+    let ec = SigningKey::from_pem(pem!("p256-pkcs8"), Algorithm::Es256).unwrap();
+    let with_crlf = pem!("p256-sec1").replace('\n', "\r\n");
+    let with_text = format!("# made by hand\n{}\nkept in a safe\n", pem!("p256-sec1"));
+    let with_mark = format!("\u{feff}{}", pem!("p256-sec1"));
+    let forms = [
+        (pem!("rsa2048-pkcs1"), Algorithm::Rs256, &rsa),
+        (pem!("p256-sec1"), Algorithm::Es256, &ec),
+        (&with_crlf, Algorithm::Es256, &ec),
+        (&with_text, Algorithm::Es256, &ec),
+        (&with_mark, Algorithm::Es256, &ec),
+    ];
+    for (text, algorithm, expected) in forms {
+        let key = SigningKey::from_pem(text, algorithm).unwrap();
+        assert_eq!(key.key_id(), expected.key_id());
+    }
+    // What `openssl ecparam -genkey` writes has a section more.
+    let with_parameters = pem!("p256-sec1-with-parameters");
+    assert!(SigningKey::from_pem(with_parameters, Algorithm::Es256).is_ok());
+}
+
+#[test]
+fn key_003_what_is_no_private_key_is_refused() {
+    let both = format!("{}{}", pem!("p256-sec1"), pem!("rsa2048-pkcs8"));
+    for text in [
+        pem!("p256-encrypted"),
+        pem!("certificate"),
+        &both,
+        "",
+        "-----BEGIN PRIVATE KEY-----",
+    ] {
+        let refused = SigningKey::from_pem(text, Algorithm::Es256).err();
+        assert_eq!(refused, Some(KeyError::NotOneKey), "{text}");
+    }
+}
+
+#[test]
+fn key_004_weak_and_foreign_keys_are_refused() {
+    let keys = [
+        (pem!("rsa1024"), Algorithm::Rs256),
+        (pem!("rsa2048-e3"), Algorithm::Rs256),
+        (pem!("p224"), Algorithm::Es256),
+        (pem!("p384"), Algorithm::Es256),
+        (pem!("secp256k1"), Algorithm::Es256),
+        (pem!("ed25519"), Algorithm::Es256),
+    ];
+    for (text, algorithm) in keys {
+        let refused = SigningKey::from_pem(text, algorithm).err();
+        assert_eq!(refused, Some(KeyError::Rejected), "{text}");
+    }
+}
+
+#[test]
+fn key_001_made_keys_are_of_2048_bits_and_no_two_are_alike() {
+    let made = || SigningKey::generate(Algorithm::Rs256).unwrap();
+    let (first, second) = (made(), made());
+    assert_ne!(first.key_id(), second.key_id());
+    let jwk = serde_json::to_value(first.public()).unwrap();
+    assert_eq!(jwk["e"], "AQAB");
+    let modulus = URL_SAFE_NO_PAD.decode(jwk["n"].as_str().unwrap()).unwrap();
+    assert_eq!(modulus.len(), 256);
+}

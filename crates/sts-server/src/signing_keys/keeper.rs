@@ -1,5 +1,6 @@
 //! Keeps one ring: reads its Secret, decides by [`sts_core::keys::ring`], writes by compare-and-swap, swaps the ring in memory.
 
+use std::mem;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -14,6 +15,7 @@ use sts_core::time::UnixSeconds;
 use svc_runtime::log::chain;
 use svc_runtime::{Condition, follow_object};
 use tokio::time::{Instant, sleep};
+use uuid::Uuid;
 
 use super::api_clock::{ApiClock, seconds};
 use super::ledger::{Ledger, Record};
@@ -93,6 +95,7 @@ impl Keeper {
     /// Reads the Secret and takes the ring as far as it goes.
     async fn look(&mut self) -> Result<Look, SigningKeyError> {
         let mut spare = None;
+        let mut has_waited = false;
         for _ in 0..MOST_SWAPS {
             let reading = self.store.read().await?;
             let now = self.now(&reading)?;
@@ -102,6 +105,10 @@ impl Keeper {
             let next = self.advance(&reconciled, &content, spare.as_ref(), now);
             if next.wants_key && spare.is_none() {
                 self.wait_for_first_sight()?;
+                if !mem::replace(&mut has_waited, true) && self.ring.state.load().is_some() {
+                    sleep(self.head_start()).await;
+                    continue;
+                }
                 // Meanwhile others may have been faster: so it begins anew.
                 spare = Some(generate(self.ring.terms.algorithm).await?);
                 continue;
@@ -234,6 +241,12 @@ impl Keeper {
         })
     }
 
+    /// How long this replica leaves it to others to make the key that all want: one is enough, and making it costs much CPU.
+    fn head_start(&self) -> Duration {
+        let [spread, ..] = Uuid::new_v4().into_bytes();
+        MOST_HEAD_START.min(self.ring.terms.lag) * u32::from(spread) / u32::from(u8::MAX)
+    }
+
     /// Whether an issuer is new shows at its public address: no first key is made before somebody looked there.
     fn wait_for_first_sight(&self) -> Result<(), SigningKeyError> {
         let observed = self.ring.terms.sight == Sight::Observed;
@@ -344,6 +357,8 @@ fn by_id(key: &Arc<SigningKey>) -> (sts_core::ident::KeyId, Key) {
 
 /// Each replica that is faster costs one more round, and so do a key that is made and a Secret that is.
 const MOST_SWAPS: usize = 12;
+/// An RSA key takes up to 0.3 s.
+const MOST_HEAD_START: Duration = Duration::from_secs(1);
 /// How soon it is tried again after a failure.
 const RETRY: Duration = Duration::from_secs(2);
 /// Also without any event: what is in memory must be known to be the stored ring.

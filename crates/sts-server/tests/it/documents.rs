@@ -1,13 +1,16 @@
 //! The issuer's documents.
 
+use std::time::Duration;
+
 use serde_json::Value;
+use tokio::time::Instant;
 
 use super::support::{Server, header};
 
 const CACHED: &str = "public, max-age=300";
 
 #[tokio::test]
-async fn discovery_names_the_issuer_and_where_its_keys_are() {
+async fn disc_001_to_003_009_discovery_names_the_issuer_and_where_its_keys_are() {
     let server = Server::start().await;
     for (path, issuer, algorithm) in [
         ("/aws", "https://issuer.example.com", "RS256"),
@@ -22,6 +25,14 @@ async fn discovery_names_the_issuer_and_where_its_keys_are() {
         let document: Value = response.json().await.unwrap();
         assert_eq!(document["issuer"], issuer);
         assert_eq!(document["jwks_uri"], format!("{issuer}/certs"));
+        // What OpenID Connect Discovery 1.0, section 3, requires of an issuer without a token endpoint for users.
+        for member in [
+            "authorization_endpoint",
+            "response_types_supported",
+            "subject_types_supported",
+        ] {
+            assert!(!document[member].is_null(), "{member}");
+        }
         let algorithms = &document["id_token_signing_alg_values_supported"];
         assert_eq!(algorithms, &serde_json::json!([algorithm]));
     }
@@ -68,4 +79,43 @@ async fn issuer_docs_are_two_texts_in_json() {
         let served: Value = server.get(path).await.json().await.unwrap();
         assert_eq!(serde_json::from_str::<Value>(text).unwrap(), served);
     }
+}
+
+#[tokio::test]
+async fn disc_007_documents_are_cached_and_not_sent_again_to_who_has_them() {
+    let server = Server::start().await;
+    for path in [
+        "/aws/certs",
+        "/aws/.well-known/openid-configuration",
+        "/aws/issuer-docs",
+    ] {
+        let first = server.get(path).await;
+        let tag = header(&first, "etag").to_owned();
+        assert!(tag.starts_with('"'), "strong: {tag}");
+        for known in [tag.as_str(), "*", &format!("\"another\", W/{tag}")] {
+            let again = server.request("GET", path).header("if-none-match", known);
+            let again = again.send().await.unwrap();
+            assert_eq!(again.status(), 304, "{known}");
+            assert_eq!(header(&again, "etag"), tag);
+            assert_eq!(header(&again, "cache-control"), CACHED);
+            assert_eq!(again.text().await.unwrap(), "");
+        }
+        let other = server
+            .request("GET", path)
+            .header("if-none-match", "\"another\"");
+        assert_eq!(other.send().await.unwrap().status(), 200);
+    }
+}
+
+/// AWS gives up after five seconds.
+#[tokio::test]
+async fn disc_010_documents_are_served_quickly() {
+    let server = Server::start().await;
+    let mut slowest = Duration::ZERO;
+    for _ in 0..200 {
+        let begun = Instant::now();
+        assert_eq!(server.get("/aws/certs").await.status(), 200);
+        slowest = slowest.max(begun.elapsed());
+    }
+    assert!(slowest < Duration::from_secs(1), "{slowest:?}");
 }

@@ -202,6 +202,11 @@ impl ControlPlane {
         drop(self.ok("DELETE", path, Some(&now)).await);
     }
 
+    /// An administrator's token.
+    pub(crate) fn administrator(&self) -> &str {
+        &self.token
+    }
+
     /// A TokenRequest: for an audience or the API server's own, bound to a pod (name and uid) or to nothing.
     pub(crate) async fn token(
         &self,

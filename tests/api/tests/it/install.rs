@@ -234,6 +234,16 @@ impl Install {
 
     async fn write_kubeconfig(&self, part: &str) {
         let token = self.plane.token(&self.namespace, part, None, None).await;
+        self.write_kubeconfig_with(part, &token);
+    }
+
+    /// The kubeconfig of an administrator.
+    pub(crate) fn administrator(&self) -> PathBuf {
+        self.write_kubeconfig_with("administrator", self.plane.administrator());
+        self.kubeconfig("administrator")
+    }
+
+    fn write_kubeconfig_with(&self, part: &str, token: &str) {
         let config = json!({
             "apiVersion": "v1", "kind": "Config", "current-context": "test",
             "clusters": [{"name": "test", "cluster": {"server": self.plane.url, "certificate-authority": self.plane.ca_file}}],

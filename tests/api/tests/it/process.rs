@@ -29,6 +29,8 @@ fn programs() -> &'static Path {
                 "sts-server",
                 "--package",
                 "injector",
+                "--package",
+                "kubectl-sts",
                 "--bins",
             ])
             .current_dir(env!("CARGO_MANIFEST_DIR"))
@@ -49,6 +51,19 @@ fn programs() -> &'static Path {
 fn measured(program: &str) -> Option<PathBuf> {
     let path = std::env::var_os("KUBE_STS_BENCH_SERVER").map(PathBuf::from);
     path.filter(|path| path.ends_with(program))
+}
+
+/// Runs `kubectl sts` as an administrator: whether it ended well, and what it wrote to stdout and stderr.
+pub(crate) async fn kubectl_sts(install: &Install, arguments: &[&str]) -> (bool, String) {
+    let mut command = Command::new(programs().join("kubectl-sts"));
+    command
+        .args(["--namespace", &install.namespace])
+        .args(arguments)
+        .env("KUBECONFIG", install.administrator());
+    let ended = tokio::task::spawn_blocking(move || command.output().unwrap());
+    let ended = ended.await.unwrap();
+    let text = [ended.stdout, ended.stderr].concat();
+    (ended.status.success(), String::from_utf8(text).unwrap())
 }
 
 /// A running program; killed when it is dropped, and by the kernel if the test's thread ends otherwise.

@@ -30,7 +30,7 @@ async fn agree(variant: Variant) {
     }
     sets.dedup();
     assert_eq!(sets.len(), 1, "{sets:?}");
-    let made = |line: &&String| line.contains("signing key was made");
+    let made = |line: &&String| line.contains("\"step\":\"prepared\"");
     let made = replicas
         .iter()
         .flat_map(Process::lines)

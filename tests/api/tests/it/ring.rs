@@ -7,7 +7,6 @@ use serde_json::{Value, json};
 
 use super::install::Install;
 use super::process::Process;
-use super::public_issuer::PublicIssuer;
 use super::wait::eventually;
 
 /// Times so short that a rotation takes 4 s: what a new key waits for is `staleAfter` + `maxAge` + `clockSkew`.
@@ -30,7 +29,7 @@ async fn start() -> (Install, Process) {
 
 pub(crate) const SECRET: &str = "secrets/aws-signing-key";
 
-async fn secret(install: &Install) -> Value {
+pub(crate) async fn secret(install: &Install) -> Value {
     install.plane.get(&install.path(SECRET)).await
 }
 
@@ -45,7 +44,7 @@ pub(crate) async fn annotate(install: &Install, name: &str, value: &str) {
 }
 
 /// The Secret's annotation, once it is another than `before`.
-async fn next_kid(install: &Install, before: &str) -> String {
+pub(crate) async fn next_kid(install: &Install, before: &str) -> String {
     eventually("another key signs", async || {
         active_kid(install).await.filter(|kid| kid != before)
     })
@@ -59,7 +58,7 @@ pub(crate) async fn active_kid(install: &Install) -> Option<String> {
     kid.filter(|_| status == 200).map(str::to_owned)
 }
 
-async fn kids(server: &Process, install: &Install) -> Vec<String> {
+pub(crate) async fn kids(server: &Process, install: &Install) -> Vec<String> {
     let set = server.key_set(install).await;
     let keys = set["keys"].as_array().cloned().unwrap_or_default();
     keys.iter()
@@ -67,7 +66,7 @@ async fn kids(server: &Process, install: &Install) -> Vec<String> {
         .collect()
 }
 
-async fn serves(server: &Process, install: &Install, count: usize) -> Vec<String> {
+pub(crate) async fn serves(server: &Process, install: &Install, count: usize) -> Vec<String> {
     eventually("key set", async || {
         let kids = kids(server, install).await;
         (kids.len() == count).then_some(kids)
@@ -75,7 +74,7 @@ async fn serves(server: &Process, install: &Install, count: usize) -> Vec<String
     .await
 }
 
-fn said(server: &Process, text: &str) -> bool {
+pub(crate) fn said(server: &Process, text: &str) -> bool {
     server.lines().iter().any(|line| line.contains(text))
 }
 
@@ -148,6 +147,41 @@ async fn tells_every_step(install: &Install, server: &Process) {
         );
         assert!(reasons.contains(&reason), "{reasons:?}");
     }
+}
+
+#[tokio::test]
+async fn key_005_no_byte_of_a_key_is_in_logs_metrics_events_or_the_public_record() {
+    let (install, server) = start().await;
+    let first = active_kid(&install).await.unwrap();
+    annotate(&install, "rotate", "1").await;
+    drop(next_kid(&install, &first).await);
+    let data = secret(&install).await["data"].clone();
+    let events = format!(
+        "/apis/events.k8s.io/v1/namespaces/{}/events",
+        install.namespace
+    );
+    let shown = [
+        server.lines().join("\n"),
+        server.metrics().await,
+        install.plane.get(&events).await.to_string(),
+        install
+            .plane
+            .get(&install.path("configmaps"))
+            .await
+            .to_string(),
+        secret(&install).await["metadata"].to_string(),
+    ];
+    let mut looked_for = 0;
+    for entry in data.as_object().unwrap().values() {
+        let stored = entry.as_str().unwrap();
+        let pem = String::from_utf8(STANDARD.decode(stored).unwrap()).unwrap();
+        let lines = pem.lines().filter(|line| line.len() == 64);
+        for needle in lines.chain([stored]) {
+            looked_for += 1;
+            assert!(shown.iter().all(|text| !text.contains(needle)));
+        }
+    }
+    assert!(looked_for > 40, "{looked_for}");
 }
 
 #[tokio::test]
@@ -324,7 +358,7 @@ async fn rot_005_a_replica_that_was_paused_signs_with_no_retired_key() {
 }
 
 #[tokio::test]
-async fn rot_006_replicas_that_start_on_nothing_at_once_agree_time_and_again() {
+async fn rot_006_007_replicas_that_start_on_nothing_at_once_agree_time_and_again() {
     for _ in 0..5 {
         let install = Install::new().await;
         install.plane.delete(&install.path(SECRET)).await;
@@ -338,117 +372,4 @@ async fn rot_006_replicas_that_start_on_nothing_at_once_agree_time_and_again() {
         assert_eq!(sets.len(), 1, "{sets:?}");
         assert_eq!(sets[0].len(), 1, "{sets:?}");
     }
-}
-
-async fn with_public_issuer() -> (Install, PublicIssuer, Process) {
-    let install = Install::new().await;
-    let public = PublicIssuer::start(install.folder()).await;
-    let mut tuning = short_times();
-    tuning["documents"]["readBack"] = public.url().into();
-    tuning["documents"]["caFile"] = public.ca_file.to_str().into();
-    install.tune(&tuning);
-    let mut server = Process::server(&install);
-    server.becomes_ready().await;
-    (install, public, server)
-}
-
-async fn issuer_docs(server: &Process, install: &Install) -> Value {
-    let client = server.client(install).await;
-    let request = client.get(server.url(install, "/aws/issuer-docs"));
-    request.send().await.unwrap().json().await.unwrap()
-}
-
-#[tokio::test]
-async fn rot_002_no_key_signs_that_the_public_issuer_does_not_serve() {
-    let (install, public, server) = with_public_issuer().await;
-    let (_, token) = install.good_token().await;
-    assert_eq!(
-        server.exchange_status(&install, &token).await,
-        503,
-        "nothing is published yet"
-    );
-    public.publish(&issuer_docs(&server, &install).await);
-    let first = eventually("the first key signs", async || active_kid(&install).await).await;
-    eventually("a token", async || {
-        (server.exchange_status(&install, &token).await == 200).then_some(())
-    })
-    .await;
-
-    annotate(&install, "rotate", "1").await;
-    let kids = serves(&server, &install, 2).await;
-    let waits = eventually("what it waits for", async || {
-        let status = secret(&install).await["metadata"]["annotations"]["sts.tremolo.io/status"]
-            .as_str()?
-            .to_owned();
-        status
-            .contains("waits to be seen at the public issuer")
-            .then_some(status)
-    })
-    .await;
-    assert!(waits.contains(&kids[1]), "{waits}");
-    // Longer than a key would wait that only time holds back.
-    let published = tokio::time::Instant::now() + std::time::Duration::from_secs(6);
-    while tokio::time::Instant::now() < published {
-        assert_eq!(active_kid(&install).await.as_deref(), Some(first.as_str()));
-        assert_eq!(server.exchange_status(&install, &token).await, 200);
-        tokio::time::sleep(super::wait::POLL).await;
-    }
-    public.publish(&issuer_docs(&server, &install).await);
-    assert_eq!(next_kid(&install, &first).await, kids[1]);
-    assert!(said(&server, "\"step\":\"seen\""));
-}
-
-/// As after a restore of etcd and of everything that ran on it.
-#[tokio::test]
-async fn rot_010_a_key_that_the_public_issuer_does_not_serve_is_not_used_after_a_restart() {
-    let (install, public, server) = with_public_issuer().await;
-    public.publish(&issuer_docs(&server, &install).await);
-    let first = eventually("the first key signs", async || active_kid(&install).await).await;
-    let old = secret(&install).await;
-    annotate(&install, "rotate", "1").await;
-    let kids = serves(&server, &install, 2).await;
-    public.publish(&issuer_docs(&server, &install).await);
-    let second = next_kid(&install, &first).await;
-    assert_eq!(second, kids[1]);
-    server.kill();
-    // The public issuer has forgotten the old key; what is restored knows nothing else.
-    let documents = issuer_docs_of(&second, &install).await;
-    public.publish(&documents);
-    install.plane.delete(&install.path(SECRET)).await;
-    let mut restored = old.clone();
-    for field in [
-        "resourceVersion",
-        "uid",
-        "creationTimestamp",
-        "managedFields",
-    ] {
-        drop(restored["metadata"].as_object_mut().unwrap().remove(field));
-    }
-    drop(
-        install
-            .plane
-            .create(&install.path("secrets"), restored)
-            .await,
-    );
-    let mut server = Process::server(&install);
-    server.becomes_ready().await;
-    eventually("it is said", async || {
-        said(&server, "\"reason\":\"not_served\"").then_some(())
-    })
-    .await;
-    let (_, token) = install.good_token().await;
-    assert_eq!(server.exchange_status(&install, &token).await, 503);
-}
-
-/// The documents of an issuer that has that key alone.
-async fn issuer_docs_of(kid: &str, install: &Install) -> Value {
-    let ledger = install
-        .plane
-        .get(&install.path("configmaps/server-keys"))
-        .await;
-    let record: Value =
-        serde_json::from_str(ledger["data"]["aws-signing-key.json"].as_str().unwrap()).unwrap();
-    let set = json!({"keys": [record["keys"][kid]]});
-    let discovery = json!({"issuer": "https://issuer.example.com", "jwks_uri": "https://issuer.example.com/certs"});
-    json!({"discovery": discovery.to_string(), "keys": set.to_string()})
 }

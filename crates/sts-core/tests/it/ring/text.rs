@@ -73,3 +73,18 @@ fn what_a_person_reads_says_where_a_rotation_stands() {
     };
     assert_eq!(since, at(START + WAIT));
 }
+
+#[test]
+fn disc_005_next_current_and_previous_keys_are_published_in_the_order_of_their_use() {
+    let active = step(
+        &with_prepared(&terms()),
+        &terms(),
+        wish("1"),
+        "c",
+        START + WAIT,
+    )
+    .ring;
+    let ring = step(&active, &terms(), wish("2"), "c", START + WAIT).ring;
+    let published: Vec<&str> = ring.keys().map(|key| key.id().as_str()).collect();
+    assert_eq!(published, ["b", "c", "a"]);
+}
