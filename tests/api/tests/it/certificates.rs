@@ -24,11 +24,11 @@ use super::webhook::{self, is_injected, labelled};
 /// A CA issues for a moment, and half of that is overlap.
 fn hasty() -> Value {
     json!({"secret": "injector-tls", "rotation": {
-        "authorityLifetime": "1h", "certificateLifetime": "10m", "rotateEvery": "1400ms", "overlap": "700ms", "retireAfter": "700ms"}})
+        "authorityLifetime": "1h", "certificateLifetime": "10m", "rotateEvery": "2s", "overlap": "1s", "retireAfter": "1s"}})
 }
 
 /// How old a client's knowledge may be that the test takes for a client's: less than the overlap.
-const LAG: Duration = Duration::from_millis(600);
+const LAG: Duration = Duration::from_millis(900);
 
 /// How many CAs follow each other in the test under load.
 #[expect(
@@ -237,11 +237,11 @@ async fn tls_003_005_cas_follow_each_other_under_load_and_no_admission_fails() {
         assert!(ask(connection).starts_with("HTTP/1.1 "));
     }
     let mut load = Load::default();
-    for _ in 0..4 {
-        load.add("admissions", Duration::from_millis(80), two.admission());
+    for _ in 0..6 {
+        load.add("admissions", Duration::from_millis(100), two.admission());
     }
     for replica in 0..2 {
-        for lag in [0, 150, 350] {
+        for lag in [0, 200, 500] {
             let lag = Duration::from_millis(lag);
             load.add("handshakes", POLL, two.handshake(replica, lag));
         }

@@ -259,6 +259,21 @@ fn times_that_are_lost_or_nonsense_begin_anew() {
     assert!(!whys.contains(&Why::Retired), "{whys:?}");
 }
 
+/// Five minutes: what a certificate is dated back, and what a time may lie ahead.
+#[test]
+fn tls_006_replicas_whose_clocks_differ_by_five_minutes_agree() {
+    let ahead = at(402) + 5.minutes();
+    let content = prepared();
+    let (content, whys) = settle(content.clone(), &found(&content), ahead);
+    assert_eq!(whys, [Why::Published]);
+    let (same, whys) = settle(content.clone(), &found(&content), at(402));
+    assert_eq!(whys, [], "the one behind believes it");
+    assert_eq!(same.annotations, content.annotations);
+    let filled = filled(decide_at(&Content::default(), ahead), Why::Empty);
+    let (presentable, _) = kept(decide_at(&filled, at(402)));
+    presentable.pair.parse(at(402)).unwrap();
+}
+
 #[test]
 fn refuses_a_damaged_successor() {
     let other = Authority::create("tls", days(1000), noon()).unwrap();
