@@ -217,7 +217,7 @@ pub(crate) const COREDNS: &str = "localhost/coredns:1.15.0";
 pub(super) const BUSYBOX_PROGRAM: &str = "/bin/busybox";
 const NOBODY: &str = "65532";
 const TARGET: &str = "x86_64-unknown-linux-gnu";
-/// docs/decisions/0005-random-numbers-from-the-kernel.md; the Dockerfile says the same.
+/// docs/decisions/0008-random-numbers-from-the-kernel.md; the Dockerfile says the same.
 const BUILD_ENVIRONMENT: [(&str, &str); 1] = [("AWS_LC_SYS_NO_JITTER_ENTROPY", "1")];
 /// The image's name and the package, whose binary has the same name.
 const OURS: [(&str, &str); 3] = [
