@@ -22,6 +22,7 @@ const EDGES: [(&str, &[&str]); 14] = [
             "injector",
             "sts-config",
             "sts-core",
+            "sts-server",
             "svc-runtime",
             "test-support",
         ],

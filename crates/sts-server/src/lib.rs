@@ -17,6 +17,8 @@ mod error;
 mod exchange;
 pub mod explain;
 mod extract;
+#[cfg(feature = "fuzzing")]
+pub mod fuzzing;
 mod key_source;
 mod limit;
 mod metrics;

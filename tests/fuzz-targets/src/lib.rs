@@ -11,10 +11,12 @@
 
 mod admission;
 mod filter;
+mod request;
 mod token;
 
 pub use admission::admission;
 pub use filter::filter;
+pub use request::{form, path};
 pub use token::token;
 
 use std::collections::BTreeSet;
@@ -27,11 +29,13 @@ use sts_core::keys::KeySet;
 pub type Target = fn(&[u8]);
 
 /// All targets, by name.
-pub const TARGETS: [(&str, Target); 5] = [
+pub const TARGETS: [(&str, Target); 7] = [
     ("admission", admission),
     ("config", config),
     ("filter", filter),
+    ("form", form),
     ("jwks", jwks),
+    ("path", path),
     ("token", token),
 ];
 

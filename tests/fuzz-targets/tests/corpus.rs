@@ -94,8 +94,18 @@ fn filter() {
 }
 
 #[test]
+fn form() {
+    play("form");
+}
+
+#[test]
 fn jwks() {
     play("jwks");
+}
+
+#[test]
+fn path() {
+    play("path");
 }
 
 #[test]
