@@ -1,9 +1,12 @@
 //! For any pod: only additions, nothing changes outside our paths, and twice is once.
 
+use injector::decide::Entry;
+use injector::settings::{SessionName, Settings};
 use proptest::prelude::*;
 use serde_json::{Map, Value, json};
 
-use crate::support::{SIDECAR, TOKENS, ask, set};
+use crate::identity::{ROLE, account, identity_settings};
+use crate::support::{Answered, CA, SIDECAR, TOKENS, ask, ask_as, review, set, settings};
 
 fn scalar() -> impl Strategy<Value = Value> {
     prop_oneof![
@@ -106,6 +109,21 @@ fn pod() -> BoxedStrategy<Value> {
         .boxed()
 }
 
+/// By the entry for ServiceAccounts, all of whose variables are switched on.
+fn by_account(pod: &Value) -> Answered {
+    let mut identity = identity_settings();
+    identity.region = Some("eu-central-1".to_owned());
+    identity.regional_sts = true;
+    identity.session_name = SessionName::Pod;
+    let settings = Settings {
+        identity: Some(identity),
+        ..settings()
+    };
+    let facts = account(&[("role-arn", ROLE), ("role-arn.b", ROLE)]);
+    let review = review(pod);
+    ask_as(&settings, Some(&CA), Entry::ServiceAccount(&facts), &review).unwrap()
+}
+
 /// Takes our additions out again, and empty arrays, which stand for absent ones.
 fn stripped(pod: &Value, before: &Value) -> Value {
     let mut pod = pod.clone();
@@ -160,6 +178,19 @@ proptest! {
                 prop_assert!(!third.patch.0.is_empty());
                 prop_assert!(ask(&third.pod).patch.0.is_empty());
             }
+        } else {
+            prop_assert_eq!(first.pod, pod);
+        }
+    }
+
+    #[test]
+    fn adm_008_by_service_account_too_nothing_changes_outside_our_paths_and_twice_is_once(mut pod in pod()) {
+        set(&mut pod, "/metadata/labels", json!({"app": "x"}));
+        let first = by_account(&pod);
+        if first.outcome.decision == "inject" {
+            prop_assert_eq!(stripped(&first.pod, &pod), pod);
+            let second = by_account(&first.pod);
+            prop_assert!(second.patch.0.is_empty(), "{:?}", second.patch);
         } else {
             prop_assert_eq!(first.pod, pod);
         }

@@ -205,7 +205,9 @@ impl Install {
         self.grant("roles", "injector", rules).await;
         let rule = json!({"apiGroups": ["admissionregistration.k8s.io"], "resources": ["mutatingwebhookconfigurations"],
             "resourceNames": [self.namespace], "verbs": ["get", "list", "watch", "patch"]});
-        self.grant("clusterroles", "injector", json!([rule])).await;
+        let accounts = json!({"apiGroups": [""], "resources": ["serviceaccounts"], "verbs": ["get", "list", "watch"]});
+        self.grant("clusterroles", "injector", json!([rule, accounts]))
+            .await;
     }
 
     /// A role of that kind for a program's ServiceAccount.
@@ -308,6 +310,7 @@ impl Install {
             "injector": {
                 "listen": listen.to_string(), "adminListen": admin.to_string(), "tls": self.injector_tls,
                 "service": "injector", "webhookConfiguration": self.namespace, "serverCaConfigMap": "server-ca",
+                "serviceAccounts": {},
                 "sidecar": {"image": "registry.example/refresher@sha256:00",
                     "resources": {"requests": {"cpu": "5m", "memory": "8Mi"}, "limits": {"cpu": "100m", "memory": "32Mi"}}},
             },

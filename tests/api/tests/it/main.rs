@@ -32,6 +32,7 @@ mod read_back;
 mod replicas;
 mod ring;
 mod rotation;
+mod service_accounts;
 mod strictness;
 mod wait;
 mod watch;

@@ -54,7 +54,7 @@ impl Webhook {
         .await;
     }
 
-    fn configuration(&self) -> String {
+    pub(crate) fn configuration(&self) -> String {
         format!("{CONFIGURATIONS}/{}", self.install.namespace)
     }
 
@@ -116,9 +116,21 @@ fn slices(install: &Install) -> String {
 pub(crate) async fn create_configuration(install: &Install, restricted: &str) {
     let configuration = json!({
         "metadata": {"name": install.namespace},
-        "webhooks": [entry(install, restricted, "aws")],
+        "webhooks": [accounts_entry(install, restricted), entry(install, restricted, "aws")],
     });
     drop(install.plane.create(CONFIGURATIONS, configuration).await);
+}
+
+/// The entry for pods of annotated ServiceAccounts, which stands first.
+fn accounts_entry(install: &Install, restricted: &str) -> Value {
+    let mut entry = entry(install, restricted, "aws");
+    entry["name"] = json!("serviceaccounts.kube-sts.tremolo.io");
+    entry["clientConfig"]["service"]["path"] = json!("/mutate");
+    let skip =
+        json!({"key": "eks.amazonaws.com/skip-pod-identity-webhook", "operator": "DoesNotExist"});
+    entry["objectSelector"] = json!({"matchExpressions": [skip]});
+    entry["failurePolicy"] = json!("Ignore");
+    entry
 }
 
 fn entry(install: &Install, restricted: &str, endpoint: &str) -> Value {
