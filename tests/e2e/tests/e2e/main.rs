@@ -9,6 +9,7 @@
 )]
 
 mod credentials;
+mod injection;
 mod lifecycle;
 mod publishing;
 mod refusals;
