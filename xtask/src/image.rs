@@ -19,7 +19,7 @@ use oci::{Settings, render_image};
 #[cfg(test)]
 pub(crate) use recipes::COREDNS;
 pub(crate) use recipes::{
-    BUSYBOX, PAUSE, Profile, busybox, coredns, ours, pause, program, relying_party,
+    BUSYBOX, PAUSE, Profile, busybox, coredns, example, ours, pause, program, relying_party,
 };
 
 /// An image as a tar on disk. Its path changes with its content.

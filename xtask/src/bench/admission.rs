@@ -2,7 +2,7 @@
 
 use std::fs;
 use std::io::{BufRead as _, BufReader};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 use tempfile::TempDir;
 
 use crate::bench::table::Table;
-use crate::image::Profile;
+use crate::image::{self, Profile};
 use crate::progress::{output_of, say};
 use crate::workspace::Workspace;
 
@@ -29,7 +29,9 @@ pub(crate) struct Options {
 }
 
 pub(crate) fn run(workspace: &Workspace, options: &Options) -> Result<()> {
-    let program = build(workspace, options.profile)?;
+    say("building (a minute or two at first)");
+    // Both sides are in an example of the injector's crate, since they need its library.
+    let program = image::example(workspace, options.profile, "injector", "admission")?;
     let mut table = Table::new("admission");
     let mut server = Server::start(workspace, &program)?;
     let resting = server.resident()?;
@@ -61,31 +63,6 @@ pub(crate) fn run(workspace: &Workspace, options: &Options) -> Result<()> {
     );
     table.print();
     Ok(())
-}
-
-/// The program with both sides: an example of the injector's crate, since it needs its library.
-fn build(workspace: &Workspace, profile: Profile) -> Result<PathBuf> {
-    say("building (a minute or two at first)");
-    let profile = profile.to_string();
-    let arguments = [
-        "build",
-        "--locked",
-        "--package",
-        "injector",
-        "--example",
-        "admission",
-    ];
-    output_of(
-        Command::new("cargo")
-            .current_dir(&workspace.root)
-            .args(arguments)
-            .args(["--profile", &profile]),
-    )?;
-    Ok(workspace
-        .root
-        .join("target")
-        .join(profile)
-        .join("examples/admission"))
 }
 
 /// What is asked: name, path, review, and the aim for its CPU time.

@@ -130,6 +130,18 @@ pub(crate) fn program(workspace: &Workspace, profile: Profile, name: &str) -> Re
     Ok(compile(workspace, profile, &[name])?.join(name))
 }
 
+/// An example of one of our crates, compiled as its program is, and where it is.
+pub(crate) fn example(
+    workspace: &Workspace,
+    profile: Profile,
+    package: &str,
+    name: &str,
+) -> Result<PathBuf> {
+    let what = ["--package", package, "--example", name];
+    compile_together(workspace, profile, &what)?;
+    Ok(folder(workspace, profile)?.join("examples").join(name))
+}
+
 /// Compiles programs, and says where they are.
 ///
 /// What is published is compiled program by program: compiled together, each would have the features of all in it.
@@ -139,8 +151,14 @@ fn compile(workspace: &Workspace, profile: Profile, programs: &[&str]) -> Result
         Profile::Release => programs.len().max(1),
     };
     for programs in programs.chunks(at_once) {
-        compile_together(workspace, profile, programs)?;
+        let packages = programs.iter().flat_map(|program| ["--package", program]);
+        compile_together(workspace, profile, &packages.collect::<Vec<_>>())?;
     }
+    folder(workspace, profile)
+}
+
+/// Where cargo puts what it compiles.
+fn folder(workspace: &Workspace, profile: Profile) -> Result<PathBuf> {
     let metadata = output_of(Command::new("cargo").current_dir(&workspace.root).args([
         "metadata",
         "--no-deps",
@@ -155,7 +173,7 @@ fn compile(workspace: &Workspace, profile: Profile, programs: &[&str]) -> Result
 }
 
 /// Statically linked against glibc: the musl target is not everywhere to be had, and needs no second C library.
-fn compile_together(workspace: &Workspace, profile: Profile, programs: &[&str]) -> Result<()> {
+fn compile_together(workspace: &Workspace, profile: Profile, what: &[&str]) -> Result<()> {
     let mut cargo = Command::new("cargo");
     cargo
         .current_dir(&workspace.root)
@@ -171,9 +189,7 @@ fn compile_together(workspace: &Workspace, profile: Profile, programs: &[&str]) 
             "--config",
             &format!("target.{TARGET}.rustflags=[\"-C\",\"target-feature=+crt-static\"]"),
         ]);
-    for program in programs {
-        cargo.args(["--package", program]);
-    }
+    cargo.args(what);
     run_logged(
         &format!("cargo build --profile {profile}"),
         &mut cargo,
