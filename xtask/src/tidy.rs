@@ -27,7 +27,7 @@ const EDGES: [(&str, &[&str]); 14] = [
             "test-support",
         ],
     ),
-    ("injector", &["sts-config", "svc-runtime"]),
+    ("injector", &["sts-config", "sts-core", "svc-runtime"]),
     ("kubectl-sts", &["sts-config", "sts-core"]),
     ("refresher", &["sts-api"]),
     ("sts-api", &[]),

@@ -80,6 +80,9 @@ fn main() {
     }
 }
 
+/// Of certificates: longer than any measurement.
+const LIFE: Duration = Duration::from_secs(86_400);
+
 #[tokio::main]
 async fn serve(config: &std::path::Path, ca: &std::path::Path) {
     let config = Config::load(config).unwrap();
@@ -88,9 +91,11 @@ async fn serve(config: &std::path::Path, ca: &std::path::Path) {
     let mut settings = Settings::new(&config.url, &config.endpoints, &injector.sidecar, accounts);
     settings.sidecar.form = SidecarForm::Native;
     let now = svc_runtime::clock::now();
-    let authority = Authority::create("bench", now).unwrap();
+    let authority = Authority::create("bench", LIFE, now).unwrap();
     let certificate = ServingCertificate::empty();
-    let pair = authority.issue(&["localhost".to_owned()], now).unwrap();
+    let pair = authority
+        .issue(&["localhost".to_owned()], LIFE, now)
+        .unwrap();
     certificate.replace(pair).unwrap();
     std::fs::write(ca, authority.bundle().as_pem()).unwrap();
     let account = Account {

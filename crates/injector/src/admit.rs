@@ -8,6 +8,7 @@ use crate::near_miss::near_misses;
 use crate::patch::render_patch;
 use crate::plan::Plan;
 use crate::pod::PodView;
+use crate::preview::refusals;
 use crate::refusal::Refusal;
 use crate::respond::{Answer, AuditFacts, render_response};
 use crate::review::{PodName, PodReview};
@@ -61,7 +62,11 @@ pub fn admit(
     let hints = || near_misses(settings, entry, &pod);
     let (answer, outcome) = match &decision {
         Decision::Deny { refusal, endpoints } => refused(refusal, endpoints),
-        Decision::Inject(plan) => injected(settings, plan, &pod, hints()),
+        Decision::Inject(plan) => {
+            let ahead = refusals(settings, plan, &facts, &pod);
+            let hints = ahead.into_iter().chain(hints()).collect();
+            injected(settings, plan, &pod, hints)
+        }
         Decision::Skip(reason) => {
             let hints = if reason.is_of_the_pod() {
                 hints()

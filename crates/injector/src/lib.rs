@@ -14,6 +14,7 @@ mod ca_bundle;
 mod collide;
 mod listed;
 mod near_miss;
+mod preview;
 mod run;
 mod version;
 mod warnings;

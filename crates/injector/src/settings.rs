@@ -5,13 +5,16 @@ use std::time::Duration;
 use serde_json::Value;
 use sts_config::{Endpoint, Injection, ServiceAccountConfig, ServiceUrl, SidecarConfig};
 
+use sts_core::ident::ClusterName;
+use sts_core::policy::Policy;
+
 pub use sts_config::{
     AllowedRoles, AnnotationShape, ContainerCredentialsConfig as ContainerCredentials,
     InjectionMode, LookupFailure, SessionName, SidecarForm,
 };
 
 /// Everything `decide` and `patch` read from the configuration.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone)]
 pub struct Settings {
     /// The endpoints that can be injected, in the file's order.
     pub endpoints: Vec<EndpointSettings>,
@@ -19,6 +22,8 @@ pub struct Settings {
     pub sidecar: SidecarSettings,
     /// What pods of annotated ServiceAccounts get; `None`: nothing.
     pub identity: Option<IdentitySettings>,
+    /// The endpoints' rules, for a look ahead.
+    pub rules: Vec<EndpointRules>,
     /// Namespaces whose pods are left alone: the cluster's own, and ours.
     pub excluded_namespaces: Vec<String>,
 }
@@ -43,6 +48,7 @@ impl Settings {
                 .collect(),
             sidecar: SidecarSettings::new(sidecar),
             identity,
+            rules: endpoints.iter().map(EndpointRules::new).collect(),
             excluded_namespaces: CLUSTER_NAMESPACES.map(str::to_owned).into(),
         }
     }
@@ -106,6 +112,27 @@ impl EndpointSettings {
             audience: endpoint.token_audience.as_str().to_owned(),
             projected_seconds: endpoint.template.lifetime.get().as_secs(),
             exchange_url: format!("{url}{}/token", endpoint.path.prefix()),
+        }
+    }
+}
+
+/// Who may have an endpoint's token. The STS decides; here it is only looked ahead to that.
+#[derive(Debug, Clone)]
+pub struct EndpointRules {
+    /// The endpoint.
+    pub name: String,
+    /// The clusters whose pods it takes.
+    pub clusters: Vec<ClusterName>,
+    /// Its rules.
+    pub policy: Policy,
+}
+
+impl EndpointRules {
+    fn new(endpoint: &Endpoint) -> Self {
+        Self {
+            name: endpoint.name.as_str().to_owned(),
+            clusters: endpoint.clusters.clone(),
+            policy: endpoint.policy.clone(),
         }
     }
 }

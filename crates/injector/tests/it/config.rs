@@ -22,8 +22,10 @@ fn sample_configuration_gives_two_endpoints_and_a_sidecar() {
         endpoints,
         sidecar,
         identity,
+        rules,
         excluded_namespaces,
     } = settings;
+    assert_eq!(rules.len(), 2);
     assert_eq!(identity, None);
     assert_eq!(
         excluded_namespaces,

@@ -1,8 +1,11 @@
 //! Warnings at what was probably meant.
 
+use injector::decide::Entry;
+use injector::settings::Settings;
 use serde_json::{Value, json};
+use sts_config::Config;
 
-use crate::support::{ask, fixture, pod_with, set};
+use crate::support::{CA, ask, ask_as, fixture, pod_with, review, set};
 
 #[track_caller]
 fn warns(pod: &Value, expected: &str) {
@@ -51,6 +54,35 @@ fn a_misspelt_key_is_warned_of() {
         &pod,
         "kube-sts: label tremolo.io/vault-rule is not known: was tremolo.io/vault-role meant?",
     );
+}
+
+/// By the STS's own code: what it would answer is told while the pod's author still looks.
+#[test]
+fn a_service_account_that_no_rule_allows_and_a_role_that_none_binds_are_warned_of() {
+    let sample = include_str!("../../../../docs/samples/in-cluster.yaml");
+    let config = Config::parse(sample).unwrap();
+    let injector = config.injector.as_ref().unwrap();
+    let settings = Settings::new(&config.url, &config.endpoints, &injector.sidecar, None);
+    let warnings = |namespace: &str, role: &str| {
+        let mut review = review(&fixture("bare"));
+        review["request"]["namespace"] = json!(namespace);
+        let pod = &mut review["request"]["object"];
+        pod["spec"]["serviceAccountName"] = json!("app");
+        let role = format!("arn:aws:iam::123456789012:role/{role}");
+        pod["metadata"]["annotations"]["tremolo.io/aws-role"] = json!(role);
+        let answered = ask_as(&settings, Some(&CA), Entry::Endpoint("aws"), &review).unwrap();
+        assert_eq!(answered.outcome.decision, "inject");
+        answered.warnings().join(";")
+    };
+    assert_eq!(warnings("myns", "myns/app"), "");
+    let refused =
+        |subject: &str, what: &str| format!("kube-sts: endpoint aws will refuse {subject}: {what}");
+    assert_eq!(
+        warnings("apps", "apps/app"),
+        refused("apps/app", "no rule allows it")
+    );
+    let unbound = refused("myns/app", "it may not have that role");
+    assert_eq!(warnings("myns", "other/app"), unbound);
 }
 
 #[test]

@@ -198,7 +198,7 @@ proptest! {
 
     #[test]
     fn adm_032_any_body_is_answered_without_a_panic(pod in anything(), bytes in prop::collection::vec(any::<u8>(), 0..200)) {
-        drop(crate::support::ask_review(None, &crate::support::review(&pod)));
+        drop(crate::support::ask_review(None, &review(&pod)));
         drop(injector::review::parse_review(&bytes));
     }
 }

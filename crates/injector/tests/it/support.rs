@@ -60,6 +60,7 @@ pub(crate) fn settings() -> Settings {
             form: SidecarForm::Native,
         },
         identity: None,
+        rules: Vec::new(),
         excluded_namespaces: vec!["kube-system".to_owned(), "kube-sts".to_owned()],
     }
 }
