@@ -9,7 +9,6 @@
 )]
 
 mod credentials;
-mod injection;
 mod lifecycle;
 mod publishing;
 mod refusals;
