@@ -1,4 +1,4 @@
-//! The AWS CLI with Debian's Python and nothing else, for pods that use the token as an AWS customer would.
+//! The AWS CLI with Debian's Python, and curl, for pods that use the token as an AWS customer would.
 
 use std::fs;
 use std::io::Write;
@@ -22,11 +22,12 @@ use crate::workspace::Workspace;
 /// The image; its `aws` is the CLI of the Python requirements, cut down to S3 and STS.
 pub(crate) fn awscli(workspace: &Workspace) -> Result<Image> {
     let python = fs::canonicalize(SYSTEM_PYTHON).context("no Debian Python")?;
-    let key = Fingerprint::of_recipe(2)
+    let key = Fingerprint::of_recipe(4)
         .file(&requirements(workspace))?
         .text(&packages::version("python3")?)
         .file(&python)?
         .file(Path::new(BUSYBOX_PROGRAM))?
+        .file(Path::new(CURL))?
         .key();
     make(workspace, AWSCLI, &key, |scratch| {
         say("making the AWS CLI's image: about 15 s");
@@ -162,7 +163,10 @@ fn compose(python: &Path, library: &Path, cli: &Path) -> Result<Layer> {
     let mut layer = Layer::new();
     add_busybox(&mut layer)?;
     layer.file("usr/bin/python3", python)?;
-    let mut programs = vec![python.to_owned()];
+    layer.file("usr/bin/curl", Path::new(CURL))?;
+    // As everywhere: some look for the ServiceAccount's token under the one name, some under the other.
+    layer.link("var/run", "/run");
+    let mut programs = vec![python.to_owned(), PathBuf::from(CURL)];
     for module in fs::read_dir(library.join("lib-dynload"))? {
         programs.push(module?.path());
     }
@@ -186,6 +190,7 @@ fn remove(path: &Path) -> Result<()> {
     Ok(())
 }
 
+const CURL: &str = "/usr/bin/curl";
 const AWSCLI: &str = "localhost/awscli:1.46.3";
 const SERVICES: [&str; 3] = ["s3", "s3control", "sts"];
 const UNNEEDED: [&str; 9] = [

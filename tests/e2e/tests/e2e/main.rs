@@ -10,6 +10,7 @@
 
 mod credentials;
 mod lifecycle;
+mod modes;
 mod publishing;
 mod refusals;
 mod release;

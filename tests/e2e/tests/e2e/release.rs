@@ -172,7 +172,7 @@ fn helm_uninstall_leaves_nothing_behind() -> Result<()> {
 }
 
 /// Installs or upgrades a release of its own, in a namespace of the same name.
-fn install_own(stage: &Stage, name: &str, endpoints: &str) -> Result<()> {
+pub(crate) fn install_own(stage: &Stage, name: &str, endpoints: &str) -> Result<()> {
     let values = stage.scratch.join(format!("{name}.yaml"));
     std::fs::write(
         &values,

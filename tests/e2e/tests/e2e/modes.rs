@@ -1,0 +1,143 @@
+//! Old clients and the watch, on the real node: JWTReissuer's pod with its curl sidecar, against a release of its own.
+
+use std::time::Duration;
+
+use anyhow::{Result, ensure};
+
+use crate::release;
+use crate::stage::{Stage, stage, wait_for};
+use crate::tokens::claims;
+
+/// JWTReissuer's documented pod. Changed are images, region, account and domain, and what it trusts the service's certificate by.
+const POD: &str = include_str!("../../manifests/jwt-reissuer-pod.yaml");
+const RELEASE: &str = "jwt-reissuer";
+
+/// JWTReissuer's URL is the host alone. The mode is the one whose rights the chart gives only where it is used.
+fn endpoint(danger: &str) -> String {
+    format!(
+        r#"
+  - name: reissuer
+    path: /
+    audience: sts.amazonaws.com
+    issuer: https://jwt-reissuer.example
+    key: {{secret: reissuer-key}}
+    verification: watch
+    {danger}
+    rules:
+    - filter: "(&(namespace=default)(saname=aws-cli))"
+"#
+    )
+}
+
+#[test]
+fn jwt_reissuers_pod_works_where_the_api_servers_audience_is_written_out_and_only_there()
+-> Result<()> {
+    let stage = stage();
+    release::install_own(stage, RELEASE, &endpoint(""))?;
+    share_ca(stage)?;
+    start(stage)?;
+    says(stage, "Failed to refresh token")?;
+    ensure!(
+        server_log(stage)?.contains("aud_mismatch"),
+        "it failed for another reason"
+    );
+    // The API server's audience is its issuer here.
+    let discovery = stage.kubectl(&["get", "--raw", "/.well-known/openid-configuration"])?;
+    let discovery: serde_json::Value = serde_json::from_str(&discovery)?;
+    let danger = format!("danger: {{apiServerAudiences: [{}]}}", discovery["issuer"]);
+    release::install_own(stage, RELEASE, &endpoint(&danger))?;
+    start(stage)?;
+    says(stage, "Token refreshed successfully")?;
+    let token = stage.kubectl(&[
+        "exec",
+        "aws-cli",
+        "-c",
+        "aws-cli",
+        "--",
+        "cat",
+        "/tmp/token",
+    ])?;
+    let claims = claims(&token)?;
+    ensure!(claims["iss"] == "https://jwt-reissuer.example", "{claims}");
+    ensure!(
+        claims["sub"] == "system:serviceaccount:default:aws-cli",
+        "{claims}"
+    );
+    let log = server_log(stage)?;
+    ensure!(
+        log.contains("takes pods' default tokens"),
+        "no warning: {log}"
+    );
+    stage.forget("default", "pod/aws-cli");
+    stage.helm(&[
+        "uninstall",
+        RELEASE,
+        "-n",
+        RELEASE,
+        "--wait",
+        "--timeout",
+        "60s",
+    ])?;
+    stage.forget("default", "namespace/jwt-reissuer");
+    Ok(())
+}
+
+fn server_log(stage: &Stage) -> Result<String> {
+    stage.kubectl(&[
+        "-n",
+        RELEASE,
+        "logs",
+        "--selector",
+        "app.kubernetes.io/component=server",
+        "--tail=-1",
+    ])
+}
+
+/// The pod anew: its sidecar tries once in two hours.
+fn start(stage: &Stage) -> Result<()> {
+    stage.kubectl(&["delete", "pod", "aws-cli", "--ignore-not-found", "--now"])?;
+    let manifest = POD
+        .replace("public.ecr.aws/aws-cli/aws-cli", &stage.awscli_image)
+        .replace("curlimages/curl:latest", &stage.awscli_image);
+    stage.apply(&manifest)?;
+    Ok(())
+}
+
+fn says(stage: &Stage, line: &str) -> Result<()> {
+    wait_for(line, Duration::from_secs(90), || {
+        let log = stage.kubectl(&["logs", "aws-cli", "-c", "token-refresher"])?;
+        ensure!(log.is_empty() || log.contains("Refreshing"), "{log}");
+        Ok(log.contains(line).then_some(()))
+    })?;
+    Ok(())
+}
+
+fn share_ca(stage: &Stage) -> Result<()> {
+    let ca = || {
+        let ca = stage.kubectl(&[
+            "-n",
+            RELEASE,
+            "get",
+            "configmap",
+            "jwt-reissuer-server-ca",
+            "-o",
+            r"jsonpath={.data.ca\.crt}",
+        ])?;
+        Ok((!ca.is_empty()).then_some(ca))
+    };
+    let (ca, _) = wait_for("the service's CA", Duration::from_secs(30), ca)?;
+    let file = stage.scratch.join("jwt-reissuer-ca.crt");
+    std::fs::write(&file, ca)?;
+    let from = format!("--from-file=ca.crt={}", file.display());
+    let manifest = stage.kubectl(&[
+        "create",
+        "configmap",
+        "jwt-reissuer-ca",
+        &from,
+        "--dry-run=client",
+        "-o",
+        "yaml",
+    ])?;
+    stage.apply(&manifest)?;
+    Ok(())
+}
