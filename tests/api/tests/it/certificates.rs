@@ -406,3 +406,30 @@ async fn with_a_given_certificate_the_injector_is_ready_while_the_live_ca_bundle
         "it is not ours to write"
     );
 }
+
+/// The emergency: nothing of the old CA is left where clients look, and admissions come back by themselves.
+#[tokio::test]
+async fn an_emptied_secret_gets_a_new_ca_at_once() {
+    let two = Two::start(2).await;
+    let before = two.live_bundle().await;
+    let empty = json!({"data": null});
+    let path = two.install.path("secrets/injector-tls");
+    let start = Instant::now();
+    drop(two.install.plane.ok("PATCH", &path, Some(&empty)).await);
+    let old: Vec<&str> = before
+        .split_inclusive("-----END CERTIFICATE-----\n")
+        .collect();
+    eventually("no CA of before is trusted", async || {
+        let now = two.live_bundle().await;
+        (!old.iter().any(|certificate| now.contains(certificate))).then_some(())
+    })
+    .await;
+    let admit = two.admission();
+    eventually("pods are admitted again", async || admit(0).await.ok()).await;
+    let outage = start.elapsed();
+    assert!(outage < Duration::from_secs(15), "{outage:?}");
+    for replica in 0..2 {
+        let ready = two.readiness(replica);
+        eventually("ready", async || ready(0).await.ok()).await;
+    }
+}
