@@ -112,7 +112,7 @@ fn ref_003_nobody_there_is_a_failure_to_connect() {
 }
 
 #[test]
-fn ref_003_another_ca_is_a_failure_of_tls() {
+fn ref_003_tls_008_another_ca_is_a_failure_of_tls() {
     let (sts, other) = (
         Sts::start(Answer::Token(900)),
         Sts::start(Answer::Token(900)),

@@ -154,7 +154,7 @@ async fn an_endpoint_takes_no_tokens_of_a_cluster_it_does_not_list() {
 
 /// The other cluster's API server, with somebody else's certificate authority: nothing of it is believed, its own tokens least.
 #[tokio::test]
-async fn live_018_an_api_server_with_another_ca_is_503() {
+async fn live_018_tls_009_an_api_server_with_another_ca_is_503() {
     let two = Two::start().await;
     let kubeconfig = read(&two.blue.kubeconfig("server")).replace(
         two.blue.plane.ca_file.to_str().unwrap(),
