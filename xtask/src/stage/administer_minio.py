@@ -11,8 +11,6 @@ from awscli.botocore.awsrequest import AWSRequest
 from awscli.botocore.httpsession import URLLib3Session
 from awscli.botocore.session import get_session
 
-# The server itself, where it publishes its documents.
-PUBLISHER = "kube-sts-publisher"
 HOST, REGION = "https://s3.us-east-1.amazonaws.com", "us-east-1"
 session = get_session()
 
@@ -33,9 +31,7 @@ def make_public_bucket(name):
 
 def allow_subject(name):
     """MinIO's own interface, signed as a request to S3."""
-    buckets = ["openunison-sts-docs"] if name == PUBLISHER else ["demo-data*", "from-*"]
-    resources = [f"arn:aws:s3:::{bucket}{rest}" for bucket in buckets for rest in ("", "/*")]
-    write = policy(Action=["s3:*"], Resource=resources)
+    write = policy(Action=["s3:*"], Resource=["arn:aws:s3:::demo-data*", "arn:aws:s3:::from-*"])
     url = f"{HOST}/minio/admin/v3/add-canned-policy"
     request = AWSRequest("PUT", url, data=write.encode(), params={"name": name})
     S3SigV4Auth(session.get_credentials(), "s3", REGION).add_auth(request)

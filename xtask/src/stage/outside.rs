@@ -20,8 +20,8 @@ use crate::workspace::Workspace;
 pub(crate) const BUCKET: &str = "demo-data";
 /// The `sub` of the example's pods; MinIO gives the policy of that name.
 pub(crate) const APP_SUBJECT: &str = "kubernetes:myns:aws-test";
-/// The subjects that may do something: the examples' ServiceAccounts, and the server where it publishes its documents.
-const SUBJECTS: &str = "kubernetes:myns:aws-test,kubernetes:myns:default,kube-sts-publisher";
+/// The subjects that may do something: the examples' ServiceAccounts.
+const SUBJECTS: &str = "kubernetes:myns:aws-test,kubernetes:myns:default";
 /// The bucket with the issuer's documents, as OpenUnison's documentation names it.
 pub(super) const DOCUMENTS_BUCKET: &str = "openunison-sts-docs";
 /// The issuer's host and audience in the chart's example values.

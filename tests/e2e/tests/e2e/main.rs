@@ -11,7 +11,6 @@
 mod credentials;
 mod lifecycle;
 mod modes;
-mod publishing;
 mod refusals;
 mod release;
 mod stage;

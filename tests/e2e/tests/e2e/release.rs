@@ -18,7 +18,7 @@ pub(crate) fn unchanged() -> RwLockReadGuard<'static, ()> {
 }
 
 /// The server's pods may be replaced while this is held.
-pub(crate) fn changing() -> RwLockWriteGuard<'static, ()> {
+fn changing() -> RwLockWriteGuard<'static, ()> {
     PODS.write()
         .unwrap_or_else(std::sync::PoisonError::into_inner)
 }
@@ -86,7 +86,7 @@ fn helm_upgrade_keeps_the_key() -> Result<()> {
 }
 
 /// Upgrades the stage's release to its own values and these.
-pub(crate) fn upgrade(stage: &Stage, values: &str) -> Result<()> {
+fn upgrade(stage: &Stage, values: &str) -> Result<()> {
     let own = stage.chart.join("ci/openunison.yaml");
     let mut arguments = vec!["upgrade", &stage.release, text(&stage.chart)?];
     arguments.extend(["-n", &stage.namespace, "--wait", "--timeout", "120s"]);
