@@ -73,6 +73,14 @@ pub struct Identity<'a> {
 }
 
 impl Identity<'_> {
+    /// The role of all containers that have none of their own.
+    pub(crate) fn role(&self) -> Option<&AnnotationValue> {
+        match &self.credentials {
+            Credentials::Agent { .. } => None,
+            Credentials::WebIdentity(roles) => roles.of_pod(),
+        }
+    }
+
     /// The containers that annotations name.
     pub(crate) fn named_containers(&self) -> impl Iterator<Item = &str> {
         let roles = match &self.credentials {

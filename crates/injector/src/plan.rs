@@ -30,6 +30,8 @@ pub type Grant<'a> = (&'a EndpointSettings, AnnotationValue);
 pub struct SidecarPlan<'a> {
     /// The endpoints it serves; never empty.
     pub endpoints: Vec<&'a EndpointSettings>,
+    /// The role that a token is wanted for, by endpoint: what the pod's annotation or its ServiceAccount's says.
+    pub roles: Vec<Grant<'a>>,
     /// The CA it trusts the STS by.
     pub server_ca: &'a CaBundle,
     /// Whom it runs as.
@@ -110,7 +112,7 @@ pub(crate) fn plan_of_labels<'a>(
         .map(|(endpoint, _)| *endpoint)
         .filter(|one| is_served(one))
         .collect();
-    let sidecar = sidecar(asked, served)?;
+    let sidecar = sidecar(asked, served, wanted(&grants))?;
     let plan = Plan {
         grants,
         identity: None,
@@ -146,7 +148,9 @@ pub(crate) fn plan_of_account<'a>(
                 .iter()
                 .map(|(endpoint, _)| *endpoint)
                 .filter(|one| is_served(one));
-            let sidecar = sidecar(asked, served.chain([endpoint]).collect())?;
+            let mut roles = wanted(&grants);
+            roles.extend(identity.role().map(|role| (endpoint, role.clone())));
+            let sidecar = sidecar(asked, served.chain([endpoint]).collect(), roles)?;
             Plan {
                 grants,
                 identity: Some(identity),
@@ -218,9 +222,16 @@ fn annotation(
     })
 }
 
+/// The roles of the endpoints that the sidecar serves. Which of them a pod may have is the STS's to say.
+fn wanted<'a>(grants: &[Grant<'a>]) -> Vec<Grant<'a>> {
+    let served = grants.iter().filter(|(endpoint, _)| is_served(endpoint));
+    served.cloned().collect()
+}
+
 fn sidecar<'a>(
     asked: &Asked<'a, '_>,
     mut endpoints: Vec<&'a EndpointSettings>,
+    roles: Vec<Grant<'a>>,
 ) -> Result<Option<SidecarPlan<'a>>, Refusal> {
     let Some(first) = endpoints.first() else {
         return Ok(None);
@@ -244,6 +255,7 @@ fn sidecar<'a>(
     }
     Ok(Some(SidecarPlan {
         endpoints,
+        roles,
         server_ca,
         user: wishes.user(&asked.pod.spec),
         volume: wishes.volume,

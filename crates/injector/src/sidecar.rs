@@ -9,7 +9,7 @@
 use serde_json::{Map, Value, json};
 
 use crate::collide::overlap;
-use crate::plan::{SidecarPlan, SidecarUser};
+use crate::plan::{Grant, SidecarPlan, SidecarUser};
 use crate::settings::{EndpointSettings, InjectionMode, SidecarForm, SidecarSettings};
 
 /// Name of the container.
@@ -53,6 +53,14 @@ pub fn endpoints_value<'a>(endpoints: impl Iterator<Item = &'a EndpointSettings>
         )
         .collect();
     pairs.join(",")
+}
+
+/// The sidecar's variable with the roles that tokens are wanted for: `name=role`, one to a line, since a role may have commas in it.
+pub const ROLES_ENV: &str = "STS_ROLES";
+
+fn roles_value(plan: &SidecarPlan<'_>) -> String {
+    let pair = |(endpoint, role): &Grant<'_>| format!("{}={}", endpoint.name, role.as_str());
+    plan.roles.iter().map(pair).collect::<Vec<_>>().join("\n")
 }
 
 /// A list of a pod's containers.
@@ -113,13 +121,14 @@ impl Role {
 /// The container.
 pub(crate) fn container(settings: &SidecarSettings, plan: &SidecarPlan<'_>, role: Role) -> Value {
     let endpoints = endpoints_value(plan.endpoints.iter().copied());
-    render(
-        settings,
-        role,
-        &endpoints,
-        plan.server_ca.as_pem(),
-        plan.user,
-    )
+    let ca = plan.server_ca.as_pem();
+    let mut container = render(settings, role, &endpoints, ca, plan.user);
+    let roles = roles_value(plan);
+    let variables = container.get_mut("env").and_then(Value::as_array_mut);
+    if let (false, Some(variables)) = (roles.is_empty(), variables) {
+        variables.push(json!({"name": ROLES_ENV, "value": roles}));
+    }
+    container
 }
 
 /// The first field in which `found` is not the container that we would add; nothing if it is the same.
@@ -181,11 +190,12 @@ fn forgive(found: &mut Map<String, Value>, expected: &Map<String, Value>) {
     }
 }
 
-/// Webhooks that add a variable to every container add it to ours too. The refresher reads none but its own, and no proxy's.
+/// Webhooks that add a variable to every container add it to ours too. The refresher reads none but its own, and no proxy's. The roles are the
+/// pod's wish, which the STS judges; a pass that knows of one opt-in only does not know them all.
 fn is_harmless_variable(variable: &Value) -> bool {
     variable["name"]
         .as_str()
-        .is_some_and(|name| !name.starts_with("STS_"))
+        .is_some_and(|name| name == ROLES_ENV || !name.starts_with("STS_"))
 }
 
 /// The same of volumes, the API server's own among them: harmless where they hide neither our files nor our program.

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use reqwest::header::{CONTENT_TYPE, HeaderMap, RETRY_AFTER};
 use reqwest::{Response, StatusCode, Url, redirect};
-use sts_api::{ErrorBody, GRANT_TYPE, TOKEN_TYPE_JWT, TokenResponse};
+use sts_api::{ErrorBody, GRANT_TYPE, ROLE_PARAMETER, TOKEN_TYPE_JWT, TokenResponse};
 use thiserror::Error;
 
 use crate::clock;
@@ -38,16 +38,22 @@ impl Exchanger {
         }
     }
 
-    /// Posts the subject token to the endpoint and takes the token from the answer.
+    /// Posts the subject token to the endpoint, with the role that a token is wanted for, and takes the token from the answer.
     ///
     /// # Errors
     /// For anything but a 200 with a live token. After a failure of TLS the CA is read anew at the next call.
-    pub async fn exchange(&self, url: &Url, subject: &str) -> Result<TokenText, ExchangeError> {
-        let form = [
+    pub async fn exchange(
+        &self,
+        url: &Url,
+        subject: &str,
+        role: Option<&str>,
+    ) -> Result<TokenText, ExchangeError> {
+        let mut form = vec![
             ("grant_type", GRANT_TYPE),
             ("subject_token", subject),
             ("subject_token_type", TOKEN_TYPE_JWT),
         ];
+        form.extend(role.map(|role| (ROLE_PARAMETER, role)));
         let sent = self.http()?.post(url.clone()).form(&form).send().await;
         let response = sent.map_err(ExchangeError::from_transport);
         if matches!(response, Err(ExchangeError::Tls(_))) {

@@ -160,6 +160,23 @@ impl Tokens {
     }
 }
 
+impl Tokens {
+    /// Notes the roles that tokens are wanted for, each `NAME=ROLE`.
+    fn ask_for(&mut self, roles: &[String]) -> Result<(), ConfigError> {
+        for role in roles.iter().filter(|role| !role.is_empty()) {
+            let (name, role) = role.split_once('=').ok_or(ConfigError::NotNameAndRole)?;
+            let mut endpoints = self.endpoints.iter_mut();
+            let endpoint = endpoints.find(|endpoint| endpoint.name.as_str() == name);
+            let endpoint = endpoint.ok_or(ConfigError::RoleOfNobody)?;
+            if endpoint.role.replace(role.to_owned()).is_some() {
+                let name = endpoint.name.clone();
+                return Err(ConfigError::TwoRoles { name });
+            }
+        }
+        Ok(())
+    }
+}
+
 /// What an exchange needs.
 #[derive(Debug)]
 pub struct ExchangeSettings {
@@ -177,6 +194,7 @@ impl ExchangeSettings {
     fn parse(tokens: RawTokens, raw: RawExchange) -> Result<Self, ConfigError> {
         let RawExchange {
             subject_token_dir,
+            roles,
             ca_certificates,
             ca_file,
             request_timeout,
@@ -193,8 +211,10 @@ impl ExchangeSettings {
             // A file may come later; this cannot get better.
             drop(ca.load_tls()?);
         }
+        let mut tokens = Tokens::parse(tokens)?;
+        tokens.ask_for(&roles)?;
         Ok(Self {
-            tokens: Tokens::parse(tokens)?,
+            tokens,
             subject_token_dir,
             ca,
             request_timeout,
@@ -258,6 +278,8 @@ pub struct Endpoint {
     pub name: EndpointName,
     /// Where tokens are exchanged.
     pub url: Url,
+    /// The role that the token is wanted for.
+    pub role: Option<String>,
     /// What is written beside the token.
     pub files: Vec<CompanionFile>,
 }
@@ -279,6 +301,7 @@ impl FromStr for Endpoint {
             Ok(Self {
                 name: name.parse()?,
                 url,
+                role: None,
                 files: Vec::new(),
             })
         } else {
@@ -342,6 +365,18 @@ pub enum ConfigError {
     /// An endpoint without `=`.
     #[error("an endpoint is given as NAME=URL")]
     NotNameAndUrl,
+    /// A role without `=`.
+    #[error("--role (STS_ROLES): a role is given as NAME=ROLE")]
+    NotNameAndRole,
+    /// A role of no endpoint.
+    #[error("--role (STS_ROLES): no endpoint has that name")]
+    RoleOfNobody,
+    /// Two roles for one endpoint.
+    #[error("--role (STS_ROLES): endpoint {name} is given two")]
+    TwoRoles {
+        /// Which.
+        name: EndpointName,
+    },
     /// No CA at all.
     #[error(
         "one of --ca-certificates (STS_CA_CERTIFICATES) and --ca-file (STS_CA_FILE) is required"

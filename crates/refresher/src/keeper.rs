@@ -116,7 +116,11 @@ impl Keeper {
         let subject_token = self.load_subject_token()?;
         let token = self
             .exchanger
-            .exchange(&self.endpoint.url, subject_token.trim())
+            .exchange(
+                &self.endpoint.url,
+                subject_token.trim(),
+                self.endpoint.role.as_deref(),
+            )
             .await?;
         // The token last: with it the gate opens, and whoever passes it finds the files too.
         for file in &self.endpoint.files {

@@ -95,6 +95,12 @@ pub enum ClaimsError {
     /// Something in `sub` is not there.
     #[error("sub cannot be written")]
     SubjectIncomplete,
+    /// The token is longer than the sidecar writes, and soon than AWS takes.
+    #[error("token would have {length} characters, 16384 are allowed")]
+    TokenTooLong {
+        /// How long it would be.
+        length: usize,
+    },
     /// The subject's name is longer than relying parties take.
     #[error("sub would have {length} characters, 255 are allowed")]
     SubjectTooLong {
@@ -111,6 +117,7 @@ impl ClaimsError {
             Self::ExpiresTooSoon { .. } => "expires_too_soon",
             Self::SubjectIncomplete => "sub_incomplete",
             Self::SubjectTooLong { .. } => "sub_too_long",
+            Self::TokenTooLong { .. } => "token_too_long",
         }
     }
 }

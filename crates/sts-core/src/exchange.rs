@@ -11,6 +11,9 @@ use crate::liveness::{Confirmation, Grant};
 use crate::sign::{SignError, SignedToken, SigningKey};
 use crate::time::UnixSeconds;
 
+/// The longest token: what the sidecar writes, and less than the 20,000 characters that AWS takes.
+const LONGEST_TOKEN: usize = 16 * 1024;
+
 /// What an endpoint's tokens are made with.
 #[derive(Clone, Copy, Debug)]
 pub struct Issuance<'a> {
@@ -77,6 +80,10 @@ pub fn issue(
     let Issuance { template, key } = issuance;
     let claims = OutgoingClaims::new(grant, template, &id, now)?;
     let token = key.sign(&claims)?;
+    let length = token.expose().len();
+    if length > LONGEST_TOKEN {
+        return Err(ClaimsError::TokenTooLong { length }.into());
+    }
     Ok(Issued {
         token,
         id,

@@ -77,17 +77,8 @@ impl Subjects {
             Self::All => return Decision::Allowed("allowAll".to_owned()),
             Self::AnyOf(rules) => rules,
         };
-        let mut open = None;
-        for rule in rules {
-            match rule.evaluate(attributes) {
-                Truth::True => return Decision::Allowed(rule.to_string()),
-                Truth::Undefined if attributes.is_supposed() => {
-                    open = open.or_else(|| Some(rule.to_string()));
-                }
-                Truth::False | Truth::Undefined => {}
-            }
-        }
-        open.map_or(Decision::Refused, Decision::Open)
+        let verdicts = rules.iter().map(|rule| (rule.evaluate(attributes), rule));
+        Decision::of(verdicts, attributes)
     }
 }
 
@@ -97,6 +88,27 @@ enum Decision {
     /// It depends on what is not known of the subject.
     Open(String),
     Refused,
+}
+
+impl Decision {
+    /// The first that is True decides. What is Undefined counts for nothing about a subject that asks itself, and leaves open what is said
+    /// of one that is asked about.
+    fn of<R: fmt::Display>(
+        verdicts: impl Iterator<Item = (Truth, R)>,
+        attributes: &Attributes,
+    ) -> Self {
+        let mut open = None;
+        for (truth, rule) in verdicts {
+            match truth {
+                Truth::True => return Self::Allowed(rule.to_string()),
+                Truth::Undefined if attributes.is_supposed() => {
+                    open = open.or_else(|| Some(rule.to_string()));
+                }
+                Truth::False | Truth::Undefined => {}
+            }
+        }
+        open.map_or(Self::Refused, Self::Open)
+    }
 }
 
 /// Who may have an endpoint's token, and for which role.

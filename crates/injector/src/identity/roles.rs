@@ -23,6 +23,11 @@ impl Roles {
         self.by_container.get(container).or(self.pod.as_ref())
     }
 
+    /// The role of those that have none of their own.
+    pub(crate) fn of_pod(&self) -> Option<&AnnotationValue> {
+        self.pod.as_ref()
+    }
+
     /// The containers that have one of their own.
     pub(crate) fn containers(&self) -> impl Iterator<Item = &str> {
         self.by_container.keys().map(String::as_str)

@@ -27,6 +27,7 @@ fn adm_022_sidecar_is_as_pod_security_restricted_wants_it() {
             {"name": "STS_ENDPOINTS", "value": "aws=https://sts.example/aws/token"},
             {"name": "STS_CA_CERTIFICATES", "value": CA.as_pem()},
             {"name": "STS_WAIT_TIMEOUT", "value": "10s"},
+            {"name": "STS_ROLES", "value": "aws=arn:aws:iam::123456789012:role/bare"},
         ],
         "lifecycle": {"postStart": {"exec": {"command": ["/refresher", "wait"]}}},
         "volumeMounts": [

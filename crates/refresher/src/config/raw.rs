@@ -132,6 +132,18 @@ pub(super) struct RawExchange {
         default_value = "/var/run/secrets/sts.tremolo.io/subject"
     )]
     pub(super) subject_token_dir: PathBuf,
+    /// The role that an endpoint's token is wanted for, e.g. aws=arn:aws:iam::123456789012:role/app
+    ///
+    /// May be given several times; in the environment one to a line, since a role may have commas in it. Endpoints that bind roles give no
+    /// token without one.
+    #[arg(
+        id = "role",
+        long,
+        env = "STS_ROLES",
+        value_name = "NAME=ROLE",
+        value_delimiter = '\n'
+    )]
+    pub(super) roles: Vec<String>,
     /// The CA certificates to trust for the STS, instead of any other
     #[arg(
         long,

@@ -151,3 +151,40 @@ fn files_are_read_with_their_endpoints() {
     assert!(with("").is_ok());
     assert!(with("[{}]").unwrap_err().contains("--files (STS_FILES)"));
 }
+
+#[test]
+fn roles_are_of_endpoints_and_one_each() {
+    let pem = pem();
+    let parse = |roles: &[&str]| {
+        let mut arguments = vec!["once", "--ca-certificates", &pem, "--endpoint"];
+        arguments.push("aws=https://a/,gcp=https://b/");
+        for role in roles {
+            arguments.extend(["--role", *role]);
+        }
+        match parse(&arguments)? {
+            Command::Once(OnceSettings { exchange, .. }) => Ok(exchange.tokens.endpoints),
+            Command::Probe(_) | Command::Run(_) | Command::Wait(_) => {
+                Err("another command".to_owned())
+            }
+        }
+    };
+    let roles = |given: &[&str]| -> Vec<Option<String>> {
+        let endpoints = parse(given).unwrap();
+        endpoints
+            .into_iter()
+            .map(|endpoint| endpoint.role)
+            .collect()
+    };
+    let some = |role: &str| Some(role.to_owned());
+    assert_eq!(roles(&[]), [None, None]);
+    assert_eq!(roles(&["gcp=a,b=c", ""]), [None, some("a,b=c")]);
+    assert_eq!(roles(&["gcp=x\naws=y"]), [some("y"), some("x")]);
+    for (given, problem) in [
+        (&["aws"][..], "NAME=ROLE"),
+        (&["vault=x"], "no endpoint has that name"),
+        (&["aws=x", "aws=y"], "endpoint aws is given two"),
+    ] {
+        let error = parse(given).unwrap_err();
+        assert!(error.contains(problem), "{error}");
+    }
+}

@@ -59,6 +59,18 @@ fn exchanges_as_the_standard_says() {
     assert_eq!(pod.files(), ["token"]);
 }
 
+/// A role may have commas and equal signs in it.
+#[test]
+fn the_role_travels_with_the_exchange() {
+    let sts = Sts::start(Answer::Token(900));
+    let mut pod = Pod::new(&sts);
+    pod.set("STS_ROLES", "aws=arn:aws:iam::123456789012:role/a,b=c");
+    assert_eq!(pod.once().code, Some(0));
+    let body = &sts.seen()[0].body;
+    let role = "&role=arn%3Aaws%3Aiam%3A%3A123456789012%3Arole%2Fa%2Cb%3Dc";
+    assert!(body.ends_with(role), "{body}");
+}
+
 #[test]
 fn ref_002_a_refusal_keeps_the_old_token() {
     for status in [

@@ -244,31 +244,9 @@ impl AwsClaims {
         role: Option<&Role>,
         claims: &mut Map<String, Value>,
     ) -> Result<(), String> {
-        let mut tags = BTreeMap::new();
-        let mut transitive = Vec::new();
-        for SessionTag {
-            key,
-            value,
-            transitive: on,
-        } in &self.tags
-        {
-            let Some(value) = value.render(attributes, role) else {
-                continue;
-            };
-            if value.len() > LONGEST_TAG_VALUE || !value.chars().all(is_tag_character) {
-                return Err(format!("session tag {key}"));
-            }
-            if *on == Transitivity::Transitive {
-                transitive.push(key.as_str());
-            }
-            drop(tags.insert(key.as_str(), [value]));
-        }
         let mut add = |name: &str, value| drop(claims.insert(name.to_owned(), value));
-        if !tags.is_empty() && transitive.is_empty() {
-            add(TAGS_CLAIM, json!({ "principal_tags": tags }));
-        } else if !tags.is_empty() {
-            let both = json!({ "principal_tags": tags, "transitive_tag_keys": transitive });
-            add(TAGS_CLAIM, both);
+        if let Some(tags) = self.render_tags(attributes, role)? {
+            add(TAGS_CLAIM, tags);
         }
         if let Some(SourceIdentity(template)) = &self.source_identity {
             let identity = template.render(attributes, role).unwrap_or_default();
@@ -286,6 +264,36 @@ impl AwsClaims {
             }
             (RolesClaim::Bound, None) => Err("roles: none is bound".to_owned()),
         }
+    }
+
+    /// The nested form, whose values are arrays of one; nothing where there are no tags.
+    fn render_tags(
+        &self,
+        attributes: &Attributes,
+        role: Option<&Role>,
+    ) -> Result<Option<Value>, String> {
+        let (mut tags, mut transitive) = (BTreeMap::new(), Vec::new());
+        for tag in &self.tags {
+            let key = tag.key.as_str();
+            let Some(value) = tag.value.render(attributes, role) else {
+                continue;
+            };
+            if value.len() > LONGEST_TAG_VALUE || !value.chars().all(is_tag_character) {
+                return Err(format!("session tag {key}"));
+            }
+            if tag.transitive == Transitivity::Transitive {
+                transitive.push(key);
+            }
+            drop(tags.insert(key, [value]));
+        }
+        if tags.is_empty() {
+            return Ok(None);
+        }
+        let mut claim = json!({ "principal_tags": tags });
+        if let (false, Value::Object(claim)) = (transitive.is_empty(), &mut claim) {
+            drop(claim.insert("transitive_tag_keys".to_owned(), json!(transitive)));
+        }
+        Ok(Some(claim))
     }
 }
 

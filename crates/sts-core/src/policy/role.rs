@@ -31,17 +31,10 @@ impl RoleBinding {
 
 /// The first binding that gives the subject the role.
 pub(super) fn decide(bindings: &[RoleBinding], attributes: &Attributes, role: &Role) -> Decision {
-    let mut open = None;
-    for binding in bindings {
-        match binding.evaluate(attributes, role) {
-            Truth::True => return Decision::Allowed(binding.pattern.to_string()),
-            Truth::Undefined if attributes.is_supposed() => {
-                open = open.or_else(|| binding.rule.as_ref().map(ToString::to_string));
-            }
-            Truth::False | Truth::Undefined => {}
-        }
-    }
-    open.map_or(Decision::Refused, Decision::Open)
+    let verdict = |binding: &RoleBinding| binding.evaluate(attributes, role);
+    let verdicts = bindings.iter();
+    let verdicts = verdicts.map(|binding| (verdict(binding), &binding.pattern));
+    Decision::of(verdicts, attributes)
 }
 
 /// The roles that a binding is about: text, `*` for anything without `/` and `:`, and `${namespace}`, `${saname}` or `${cluster}` for the

@@ -166,6 +166,20 @@ fn openunisons_additional_attributes_become_claims() {
     assert_eq!(token.get("where"), None);
 }
 
+#[test]
+fn iss_011_a_token_that_is_too_long_is_not_issued() {
+    let mut endpoint = endpoint(Algorithm::Es256);
+    let text = || ClaimSource::Text("x".repeat(1000));
+    endpoint.template.additional = (0..15)
+        .map(|number| added(&format!("c{number}"), text()))
+        .collect();
+    let refused = exchange(&endpoint, &valid(), None).unwrap_err();
+    let Refused::Issue(IssueError::Claims(error)) = refused else {
+        panic!("{refused:?}")
+    };
+    assert_eq!(error.code(), "token_too_long");
+}
+
 /// A token as most are: with the default claims, a little more, and names of some length.
 #[test]
 fn iss_011_a_token_has_at_most_2_kib() {

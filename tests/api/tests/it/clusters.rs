@@ -41,6 +41,8 @@ impl Two {
             let mut second = config["endpoints"][0].clone();
             let endpoint = &mut config["endpoints"][0];
             endpoint["verification"] = json!(verification);
+            // Both clusters may have a ServiceAccount of one name: only the cluster tells them apart.
+            endpoint["subject"] = json!("openunison");
             endpoint["rules"] = json!([
                 {"filter": format!("(&(cluster=blue)(namespace={}))", self.blue.apps)},
                 {"filter": format!("(&(cluster=kubernetes)(namespace={}))", self.own.apps)},
