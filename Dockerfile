@@ -8,7 +8,7 @@
 # Alpine's own target is musl, and links statically. Program by program: built together, each would have the features of all.
 FROM rust:1.95-alpine AS build
 RUN apk add --no-cache cmake gcc make musl-dev
-# docs/decisions/0005-random-numbers-from-the-kernel.md
+# docs/decisions/0008-random-numbers-from-the-kernel.md
 ENV AWS_LC_SYS_NO_JITTER_ENTROPY=1
 WORKDIR /src
 COPY Cargo.toml Cargo.lock ./
@@ -17,11 +17,12 @@ COPY tests tests
 COPY xtask xtask
 RUN --mount=type=cache,target=/usr/local/cargo/registry \
     --mount=type=cache,target=/src/target \
-    for program in sts-server injector refresher; do \
-      cargo build --locked --profile dist -p $program || exit 1; \
-    done \
+    cargo build --locked --profile dist -p sts-server \
+ && cargo build --locked --profile dist -p injector \
+ && RUSTFLAGS="-Cforce-unwind-tables=no -Clink-arg=-Wl,-z,pack-relative-relocs" \
+    cargo build --locked --profile sidecar -p refresher \
  && mkdir /out \
- && cp target/dist/sts-server target/dist/injector target/dist/refresher /out/
+ && cp target/dist/sts-server target/dist/injector target/sidecar/refresher /out/
 
 # Nothing but the program. The uid is a number, so that the kubelet can see that it is not root.
 FROM scratch AS server

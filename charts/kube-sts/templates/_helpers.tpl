@@ -220,6 +220,10 @@ injector:
     imagePullPolicy: {{ .Values.refresher.image.pullPolicy }}
     form: {{ .Values.refresher.form }}
     tokenLifetime: {{ .Values.refresher.tokenLifetime }}
+    gate: {{ .Values.refresher.gate }}
+    {{- with .Values.refresher.metricsPort }}
+    metricsPort: {{ . }}
+    {{- end }}
     waitTimeout: {{ .Values.refresher.waitTimeout }}
     resources:
       {{- toYaml .Values.refresher.resources | nindent 6 }}

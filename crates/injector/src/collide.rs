@@ -26,12 +26,14 @@ pub(crate) fn environment(grants: &[Grant<'_>], name: &PodName) -> Result<(), Re
             name: endpoint,
             token_env,
             annotation_env,
+            files,
             ..
         },
         _,
     ) in grants
     {
-        for variable in [token_env, annotation_env] {
+        let companions = files.iter().filter_map(|file| file.env.as_ref());
+        for variable in [token_env, annotation_env].into_iter().chain(companions) {
             if let Some(first) = owners.insert(variable, endpoint) {
                 return Err(Refusal::EnvironmentClash {
                     pod: name.clone(),

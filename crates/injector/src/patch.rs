@@ -50,13 +50,16 @@ pub fn render_patch(settings: &Settings, plan: &Plan<'_>, pod: &PodView<'_>) -> 
 pub(crate) fn variables(plan: &Plan<'_>, pod: &PodView<'_>) -> Vec<(String, String)> {
     let of = |(endpoint, annotation): &crate::plan::Grant<'_>| {
         let file = crate::identity::in_container(&sidecar::token_file(endpoint), pod);
-        [
+        let annotation = annotation.as_str().to_owned();
+        let fixed = [
             (endpoint.token_env.clone(), file),
-            (
-                endpoint.annotation_env.clone(),
-                annotation.as_str().to_owned(),
-            ),
-        ]
+            (endpoint.annotation_env.clone(), annotation),
+        ];
+        let companions = endpoint.files.iter().filter_map(|file| {
+            let path = sidecar::companion_file(endpoint, file);
+            Some((file.env.clone()?, crate::identity::in_container(&path, pod)))
+        });
+        fixed.into_iter().chain(companions).collect::<Vec<_>>()
     };
     plan.grants.iter().flat_map(of).collect()
 }

@@ -9,6 +9,7 @@ use crate::pod::PodView;
 use crate::refusal::Refusal;
 use crate::review::RequestFacts;
 use crate::settings::{AWS_ROLE_ARN, AWS_TOKEN_FILE, EndpointSettings, InjectionMode, Settings};
+use crate::sidecar::files_value;
 use crate::wishes::Wishes;
 
 /// What a pod gets.
@@ -38,6 +39,8 @@ pub struct SidecarPlan<'a> {
     pub user: SidecarUser,
     /// Whose volume the token files are in.
     pub volume: TokensVolume,
+    /// What it writes beside the tokens, as it reads it.
+    pub files: Option<String>,
 }
 
 /// Whom the sidecar runs as. What is not set is the image's, or what the pod or the platform (OpenShift) sets.
@@ -255,6 +258,7 @@ fn sidecar<'a>(
     }
     Ok(Some(SidecarPlan {
         endpoints,
+        files: files_value(&roles),
         roles,
         server_ca,
         user: wishes.user(&asked.pod.spec),

@@ -1,5 +1,6 @@
 //! What the pure part needs to know: endpoints that pods may ask for, and the sidecar.
 
+use std::num::NonZeroU16;
 use std::time::Duration;
 
 use serde_json::Value;
@@ -9,8 +10,9 @@ use sts_core::ident::ClusterName;
 use sts_core::policy::Policy;
 
 pub use sts_config::{
-    AllowedRoles, AnnotationShape, ContainerCredentialsConfig as ContainerCredentials,
-    InjectionMode, LookupFailure, SessionName, SidecarForm,
+    AllowedRoles, AnnotationShape, CompanionFile,
+    ContainerCredentialsConfig as ContainerCredentials, Gate, InjectionMode, LookupFailure,
+    SessionName, SidecarForm,
 };
 
 /// Everything `decide` and `patch` read from the configuration.
@@ -75,6 +77,8 @@ pub struct EndpointSettings {
     pub projected_seconds: u64,
     /// Where the sidecar exchanges the pod's own token.
     pub exchange_url: String,
+    /// What the sidecar writes beside the token.
+    pub files: Vec<CompanionFile>,
 }
 
 impl EndpointSettings {
@@ -84,6 +88,7 @@ impl EndpointSettings {
             token_env,
             annotation_env,
             annotation,
+            files,
             mode,
         } = endpoint.injection.as_ref()?;
         Some(Self {
@@ -92,6 +97,7 @@ impl EndpointSettings {
             annotation_env: annotation_env.clone(),
             shape: *annotation,
             mode: *mode,
+            files: files.clone(),
             audience: match mode {
                 InjectionMode::Projected => endpoint.template.audience.as_str().to_owned(),
                 InjectionMode::Sidecar => endpoint.token_audience.as_str().to_owned(),
@@ -112,6 +118,7 @@ impl EndpointSettings {
             audience: endpoint.token_audience.as_str().to_owned(),
             projected_seconds: endpoint.template.lifetime.get().as_secs(),
             exchange_url: format!("{url}{}/token", endpoint.path.prefix()),
+            files: Vec::new(),
         }
     }
 }
@@ -230,8 +237,12 @@ pub struct SidecarSettings {
     /// `expirationSeconds` of the pod's token; the API server takes no less than 600
     /// (<https://kubernetes.io/docs/concepts/storage/projected-volumes/#serviceaccounttoken>).
     pub token_seconds: u64,
-    /// How long the application is held back at most, as the refresher reads it.
+    /// What holds the application back.
+    pub gate: Gate,
+    /// How long a hook holds it back at most, as the refresher reads it.
     pub wait_timeout: String,
+    /// Where it serves metrics, if it does.
+    pub metrics_port: Option<NonZeroU16>,
     /// Requests and limits, as a container has them.
     pub resources: Value,
     /// How it is built into a pod; never [`SidecarForm::Auto`] once the API server's version is known.
@@ -245,14 +256,18 @@ impl SidecarSettings {
             image,
             image_pull_policy,
             token_lifetime,
+            gate,
             wait_timeout,
+            metrics_port,
             resources,
         } = config;
         Self {
             image: image.clone(),
             image_pull_policy: image_pull_policy.clone(),
             token_seconds: token_lifetime.as_secs(),
+            gate: *gate,
             wait_timeout: render_duration(*wait_timeout),
+            metrics_port: *metrics_port,
             resources: resources.clone(),
             form: *form,
         }

@@ -2,15 +2,17 @@
 //!
 //! A native sidecar
 //! (<https://kubernetes.io/docs/concepts/workloads/pods/sidecar-containers/>) whose `postStart` hook
-//! holds the containers behind it back until the token file is there; where the API server is too old for one, an init container that
-//! fetches the first token and an ordinary container that keeps it fresh. Both meet Pod Security
+//! or startup probe holds the containers behind it back until the token file is there; where the API server is too old for one, an
+//! init container that fetches the first token and an ordinary container that keeps it fresh. Both meet Pod Security
 //! `restricted` (<https://kubernetes.io/docs/concepts/security/pod-security-standards/#restricted>).
 
 use serde_json::{Map, Value, json};
 
 use crate::collide::overlap;
 use crate::plan::{Grant, SidecarPlan, SidecarUser};
-use crate::settings::{EndpointSettings, InjectionMode, SidecarForm, SidecarSettings};
+use crate::settings::{
+    CompanionFile, EndpointSettings, Gate, InjectionMode, SidecarForm, SidecarSettings,
+};
 
 /// Name of the container.
 pub const SIDECAR_NAME: &str = "kube-sts-refresher";
@@ -43,6 +45,9 @@ pub fn token_file(endpoint: &EndpointSettings) -> String {
 /// The sidecar's variable with the CA it trusts the STS by.
 pub const CA_ENV: &str = "STS_CA_CERTIFICATES";
 
+/// The sidecar's variable that says what to write beside the tokens.
+const FILES_ENV: &str = "STS_FILES";
+
 /// The value of [`ENDPOINTS_ENV`].
 pub fn endpoints_value<'a>(endpoints: impl Iterator<Item = &'a EndpointSettings>) -> String {
     let pairs: Vec<String> = endpoints
@@ -61,6 +66,32 @@ pub const ROLES_ENV: &str = "STS_ROLES";
 fn roles_value(plan: &SidecarPlan<'_>) -> String {
     let pair = |(endpoint, role): &Grant<'_>| format!("{}={}", endpoint.name, role.as_str());
     plan.roles.iter().map(pair).collect::<Vec<_>>().join("\n")
+}
+
+/// A file that the sidecar writes beside a token, as a container sees it.
+pub fn companion_file(endpoint: &EndpointSettings, file: &CompanionFile) -> String {
+    format!("{TOKENS_PATH}/{}/{}", endpoint.name, file.name)
+}
+
+/// The value of the sidecar's variable that says what to write beside the tokens; none if that is nothing.
+///
+/// The annotations go beside the templates, not into them: a placeholder in an annotation is none.
+pub(crate) fn files_value(grants: &[Grant<'_>]) -> Option<String> {
+    let files: Vec<Value> = grants
+        .iter()
+        .flat_map(|(endpoint, annotation)| {
+            endpoint.files.iter().map(move |file| {
+                json!({
+                    "endpoint": endpoint.name,
+                    "name": file.name,
+                    "template": file.template,
+                    "annotation": annotation.as_str(),
+                })
+            })
+        })
+        .collect();
+    // The kubelet expands $(NAME) in values, and takes $$ for $.
+    (!files.is_empty()).then(|| Value::from(files).to_string().replace('$', "$$"))
 }
 
 /// A list of a pod's containers.
@@ -122,7 +153,7 @@ impl Role {
 pub(crate) fn container(settings: &SidecarSettings, plan: &SidecarPlan<'_>, role: Role) -> Value {
     let endpoints = endpoints_value(plan.endpoints.iter().copied());
     let ca = plan.server_ca.as_pem();
-    let mut container = render(settings, role, &endpoints, ca, plan.user);
+    let mut container = render(settings, role, &endpoints, ca, plan);
     let roles = roles_value(plan);
     let variables = container.get_mut("env").and_then(Value::as_array_mut);
     if let (false, Some(variables)) = (roles.is_empty(), variables) {
@@ -144,13 +175,7 @@ pub(crate) fn difference(
 ) -> Option<String> {
     let ca = of_name(&found["env"], CA_ENV).and_then(|entry| entry["value"].as_str());
     let endpoints = endpoints_value(plan.endpoints.iter().copied());
-    let expected = render(
-        settings,
-        role,
-        &endpoints,
-        ca.unwrap_or_default(),
-        plan.user,
-    );
+    let expected = render(settings, role, &endpoints, ca.unwrap_or_default(), plan);
     let (Some(expected), Some(mut found)) = (expected.as_object(), found.as_object().cloned())
     else {
         return Some("type".to_owned());
@@ -217,40 +242,75 @@ fn render(
     role: Role,
     endpoints: &str,
     ca: &str,
-    user: SidecarUser,
+    plan: &SidecarPlan<'_>,
 ) -> Value {
     let SidecarSettings {
         image,
         image_pull_policy,
         token_seconds: _,
+        gate,
         wait_timeout,
+        metrics_port,
         resources,
         form: _,
     } = settings;
+    let variable = |name: &str, value: &str| json!({"name": name, "value": value});
+    let mut variables = vec![
+        variable(ENDPOINTS_ENV, endpoints),
+        variable(CA_ENV, ca),
+        variable("STS_WAIT_TIMEOUT", wait_timeout),
+    ];
+    let listen = metrics_port.map(|port| format!("[::]:{port}"));
+    variables.extend(listen.map(|listen| variable("STS_METRICS_LISTEN", &listen)));
+    variables.extend(plan.files.iter().map(|files| variable(FILES_ENV, files)));
     let mut container = json!({
         "name": role.container_name(),
         "image": image,
         "imagePullPolicy": image_pull_policy,
         "args": [role.command()],
-        "env": [
-            {"name": ENDPOINTS_ENV, "value": endpoints},
-            {"name": CA_ENV, "value": ca},
-            {"name": "STS_WAIT_TIMEOUT", "value": wait_timeout},
-        ],
+        "env": variables,
         "volumeMounts": [
             {"name": TOKENS_VOLUME, "mountPath": TOKENS_PATH},
             {"name": SUBJECT_VOLUME, "mountPath": SUBJECT_PATH, "readOnly": true},
         ],
         "resources": resources,
-        "securityContext": security_context(user),
+        "securityContext": security_context(plan.user),
         "terminationMessagePolicy": "FallbackToLogsOnError",
     });
     if let (Role::Native, Some(fields)) = (role, fields(&mut container)) {
         fields.insert("restartPolicy".to_owned(), json!("Always"));
-        let hook = json!({"postStart": {"exec": {"command": [PROGRAM, "wait"]}}});
-        fields.insert("lifecycle".to_owned(), hook);
+        let (field, value) = render_gate(*gate);
+        fields.insert(field.to_owned(), value);
+    }
+    // Who fetches once serves nobody.
+    let port = metrics_port.filter(|_| role != Role::First);
+    if let (Some(port), Some(fields)) = (port, fields(&mut container)) {
+        let port = json!({"name": "sts-metrics", "containerPort": port, "protocol": "TCP"});
+        fields.insert("ports".to_owned(), json!([port]));
     }
     container
+}
+
+/// The field of a native sidecar that holds the containers behind it back, and its value, with what the API server would fill in.
+///
+/// The probe goes on for a day before the sidecar is restarted, which would help nobody: it tries again by itself.
+fn render_gate(gate: Gate) -> (&'static str, Value) {
+    match gate {
+        Gate::Hook => {
+            let exec = json!({"exec": {"command": [PROGRAM, "wait"]}});
+            ("lifecycle", json!({"postStart": exec}))
+        }
+        Gate::Probe => (
+            "startupProbe",
+            json!({
+                "exec": {"command": [PROGRAM, "probe"]},
+                "periodSeconds": 1,
+                "timeoutSeconds": 5,
+                "successThreshold": 1,
+                "failureThreshold": 86_400,
+            }),
+        ),
+    }
 }
 
 /// The shared volume: in memory, so that no token reaches a disk.
@@ -301,3 +361,29 @@ fn fields(value: &mut Value) -> Option<&mut Map<String, Value>> {
 const NOT_COMPARED: [&str; 3] = ["imagePullPolicy", "resizePolicy", "resources"];
 /// The sidecar's program, in its image.
 const PROGRAM: &str = "/refresher";
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn either_gate_asks_the_refresher_and_is_said_in_full() {
+        let (field, hook) = render_gate(Gate::Hook);
+        let expected = json!({"postStart": {"exec": {"command": ["/refresher", "wait"]}}});
+        assert_eq!((field, hook), ("lifecycle", expected));
+        let (field, probe) = render_gate(Gate::Probe);
+        assert_eq!(field, "startupProbe");
+        assert_eq!(probe["exec"]["command"], json!(["/refresher", "probe"]));
+        // What is left out the API server fills in, and a second pass takes it for somebody's change.
+        let defaulted = [
+            "failureThreshold",
+            "periodSeconds",
+            "successThreshold",
+            "timeoutSeconds",
+        ];
+        assert!(
+            defaulted.iter().all(|field| probe[field].is_u64()),
+            "{probe}"
+        );
+    }
+}

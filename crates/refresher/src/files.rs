@@ -1,7 +1,8 @@
 //! The files that a consumer wants beside the token: GCP's credential configuration, a kubeconfig, a header.
 //!
-//! What is in them is said by a template of the endpoint's preset. Placeholders are `{endpoint}`, `{expires}` (RFC 3339),
-//! `{token}` and `{tokenFile}`; all other braces stand for themselves, so that JSON needs no escapes.
+//! What is in them is said by a template of the endpoint's preset. Placeholders are `{annotation}` (the pod's, given beside the
+//! template), `{endpoint}`, `{expires}` (RFC 3339), `{token}` and `{tokenFile}`; all other braces stand for themselves, so
+//! that JSON needs no escapes.
 
 use std::collections::BTreeSet;
 use std::path::Path;
@@ -37,7 +38,7 @@ impl CompanionFile {
         self.pieces.iter().map(render).collect()
     }
 
-    fn parse(name: String, template: &str) -> Result<Self, FileError> {
+    fn parse(name: String, template: &str, annotation: Option<&str>) -> Result<Self, FileError> {
         let is_inner = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '-' | '_');
         let is_name = (1..=63).contains(&name.len())
             && name.chars().all(is_inner)
@@ -46,14 +47,15 @@ impl CompanionFile {
         if !is_name {
             return Err(FileError::Name { name });
         }
-        match parse_template(template) {
+        match parse_template(template, annotation) {
             Ok(pieces) => Ok(Self { name, pieces }),
             Err(placeholder) => Err(FileError::Placeholder { name, placeholder }),
         }
     }
 }
 
-/// Gives each endpoint its files. `json` is a list of `{"endpoint": ..., "name": ..., "template": ...}`.
+/// Gives each endpoint its files. `json` is a list of `{"endpoint": ..., "name": ..., "template": ..., "annotation": ...}`, the last
+/// of which may be absent.
 ///
 /// # Errors
 /// If it is no such list, or names an endpoint that is not there.
@@ -64,6 +66,7 @@ pub fn attach(json: &str, endpoints: &mut [Endpoint]) -> Result<(), FileError> {
         endpoint,
         name,
         template,
+        annotation,
     } in files
     {
         let Some(owner) = endpoints
@@ -75,7 +78,8 @@ pub fn attach(json: &str, endpoints: &mut [Endpoint]) -> Result<(), FileError> {
         if !seen.insert((endpoint, name.clone())) {
             return Err(FileError::Twice { name });
         }
-        owner.files.push(CompanionFile::parse(name, &template)?);
+        let file = CompanionFile::parse(name, &template, annotation.as_deref())?;
+        owner.files.push(file);
     }
     Ok(())
 }
@@ -104,7 +108,7 @@ pub enum FileError {
     NotAList(#[source] serde_json::Error),
     /// A placeholder that is none.
     #[error(
-        "file {name}: {{{placeholder}}} is none of {{endpoint}}, {{expires}}, {{token}}, {{tokenFile}}"
+        "file {name}: {{{placeholder}}} is none of {{annotation}} (if there is one), {{endpoint}}, {{expires}}, {{token}}, {{tokenFile}}"
     )]
     Placeholder {
         /// The file.
@@ -126,6 +130,7 @@ struct RawFile {
     endpoint: String,
     name: String,
     template: String,
+    annotation: Option<String>,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -138,7 +143,7 @@ enum Piece {
 }
 
 /// A word alone between braces is a placeholder, or a misspelt one, which is the error.
-fn parse_template(template: &str) -> Result<Vec<Piece>, String> {
+fn parse_template(template: &str, annotation: Option<&str>) -> Result<Vec<Piece>, String> {
     let mut pieces = Vec::new();
     let mut text = String::new();
     let mut rest = template;
@@ -153,11 +158,13 @@ fn parse_template(template: &str) -> Result<Vec<Piece>, String> {
             continue;
         };
         pieces.push(Piece::Text(std::mem::take(&mut text)));
-        pieces.push(match word {
-            "endpoint" => Piece::Endpoint,
-            "expires" => Piece::Expires,
-            "token" => Piece::Token,
-            "tokenFile" => Piece::TokenFile,
+        pieces.push(match (word, annotation) {
+            // Not read again for placeholders: it is the pod's.
+            ("annotation", Some(annotation)) => Piece::Text(annotation.to_owned()),
+            ("endpoint", _) => Piece::Endpoint,
+            ("expires", _) => Piece::Expires,
+            ("token", _) => Piece::Token,
+            ("tokenFile", _) => Piece::TokenFile,
             _ => return Err(word.to_owned()),
         });
         rest = after;
@@ -177,7 +184,7 @@ mod tests {
     }
 
     fn rendered(template: &str) -> String {
-        let file = CompanionFile::parse("a.json".to_owned(), template).unwrap();
+        let file = CompanionFile::parse("a.json".to_owned(), template, Some("a {token}")).unwrap();
         // The payload is {"exp":1900}.
         let token = TokenText::parse("aa.eyJleHAiOjE5MDB9.cc", WallTime::from_unix_seconds(0));
         let name = "gcp".parse().unwrap();
@@ -200,6 +207,7 @@ mod tests {
             rendered("Authorization: Bearer {token}"),
             "Authorization: Bearer aa.eyJleHAiOjE5MDB9.cc"
         );
+        assert_eq!(rendered("<{annotation}>"), "<a {token}>");
         assert_eq!(rendered("{} { } {{ a{b c} {"), "{} { } {{ a{b c} {");
     }
 
@@ -227,6 +235,7 @@ mod tests {
             check_refused(&file("gcp", name, ""), "file name");
         }
         check_refused(&file("gcp", "a", "{tokenfile}"), "{tokenfile} is none of");
+        check_refused(&file("gcp", "a", "{annotation}"), "{annotation} is none of");
         let twice = r#"[{"endpoint":"gcp","name":"a","template":""},{"endpoint":"gcp","name":"a","template":""}]"#;
         check_refused(twice, "given twice");
     }

@@ -12,6 +12,7 @@
 //! Start reading at `keeper`, which holds the loop; [`wait`] is the gate that holds the application back.
 
 use std::process::ExitCode;
+use std::time::Duration;
 
 use tokio::runtime::Builder;
 
@@ -43,6 +44,7 @@ pub fn start() -> ExitCode {
         .enable_all()
         .max_blocking_threads(2)
         .thread_stack_size(256 * 1024)
+        .thread_keep_alive(THREAD_KEEP_ALIVE)
         .build();
     let runtime = match runtime {
         Ok(runtime) => runtime,
@@ -53,6 +55,9 @@ pub fn start() -> ExitCode {
     runtime.shutdown_background();
     status
 }
+
+/// Look-ups are minutes apart: a thread that waits for the next one is memory, and one more wake-up.
+const THREAD_KEEP_ALIVE: Duration = Duration::from_millis(10);
 
 async fn obey(command: Command) -> ExitCode {
     match command {

@@ -2,6 +2,7 @@
 
 mod claims;
 mod distinct;
+mod files;
 mod injection;
 mod issuer;
 mod roles;
@@ -26,6 +27,7 @@ use crate::reader::{Section, parse_duration};
 use crate::server::ServiceUrl;
 
 pub(crate) use distinct::check_distinct;
+pub use files::CompanionFile;
 pub(crate) use injection::check_injection;
 pub use injection::{AnnotationShape, Injection, InjectionMode};
 pub use rotation::{Documents, ReadBack, Rotation};

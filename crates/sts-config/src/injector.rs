@@ -3,6 +3,7 @@
 mod service_accounts;
 
 use std::net::SocketAddr;
+use std::num::NonZeroU16;
 use std::time::Duration;
 
 pub use service_accounts::{
@@ -45,8 +46,12 @@ pub struct SidecarConfig {
     pub image_pull_policy: String,
     /// How long the pod's token for the STS is asked for; the kubelet renews it at 80 % of that. At least 10 minutes.
     pub token_lifetime: Duration,
-    /// How long the application is held back at most until its token is there.
+    /// What holds the application back until its token is there.
+    pub gate: Gate,
+    /// How long a hook holds it back at most, before the sidecar is restarted.
     pub wait_timeout: Duration,
+    /// Where it serves metrics, if it does.
+    pub metrics_port: Option<NonZeroU16>,
     /// `resources` of the container, as Kubernetes has them.
     pub resources: serde_json::Value,
 }
@@ -60,6 +65,15 @@ pub enum SidecarForm {
     Classic,
     /// An init container that goes on running.
     Native,
+}
+
+/// What holds the application back until its token is there.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Gate {
+    /// A `postStart` hook: quick; a pod cannot be deleted while it waits, and it waits for a bounded time only.
+    Hook,
+    /// A startup probe: slower by up to a second; waits as long as it takes, and a pod that waits can be deleted at once.
+    Probe,
 }
 
 impl InjectorConfig {
@@ -114,7 +128,10 @@ impl SidecarConfig {
             parse_token_lifetime,
             Duration::from_secs(3600),
         );
+        let gate = section.or("gate", parse_gate, Gate::Hook);
         let wait_timeout = section.or("waitTimeout", parse_wait, Duration::from_secs(10));
+        let has_port = section.has("metricsPort");
+        let metrics_port = section.optional("metricsPort", parse_port);
         let resources = section
             .json("resources")
             .unwrap_or_else(|| serde_json::json!({}));
@@ -124,7 +141,9 @@ impl SidecarConfig {
             image: image?,
             image_pull_policy: policy?,
             token_lifetime: token_lifetime?,
+            gate: gate?,
             wait_timeout: wait_timeout?,
+            metrics_port: if has_port { Some(metrics_port?) } else { None },
             resources,
         })
     }
@@ -161,6 +180,23 @@ fn parse_token_lifetime(text: &str) -> Result<Duration, String> {
         Ok(duration)
     } else {
         Err(format!("{text} is not between 10m and 24h"))
+    }
+}
+
+/// Ports below 1024 need a right that the sidecar does not have.
+fn parse_port(text: &str) -> Result<NonZeroU16, &'static str> {
+    let port = text
+        .parse()
+        .ok()
+        .filter(|port: &NonZeroU16| port.get() >= 1024);
+    port.ok_or("is no port between 1024 and 65535")
+}
+
+fn parse_gate(text: &str) -> Result<Gate, &'static str> {
+    match text {
+        "hook" => Ok(Gate::Hook),
+        "probe" => Ok(Gate::Probe),
+        _ => Err("is neither hook nor probe"),
     }
 }
 

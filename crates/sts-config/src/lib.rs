@@ -21,12 +21,12 @@ use thiserror::Error;
 
 pub use cluster::{ApiServer, Cluster, JwksSource, KubeconfigSource};
 pub use endpoint::{
-    AnnotationShape, Danger, Documents, Endpoint, EndpointPath, Injection, InjectionMode,
-    KeySource, ReadBack, Rotation, SigningAlgorithm, Verification, WrittenRule,
+    AnnotationShape, CompanionFile, Danger, Documents, Endpoint, EndpointPath, Injection,
+    InjectionMode, KeySource, ReadBack, Rotation, SigningAlgorithm, Verification, WrittenRule,
 };
 pub use injector::{
-    AllowedRoles, ContainerCredentialsConfig, InjectorConfig, LookupFailure, ServiceAccountConfig,
-    SessionName, SidecarConfig, SidecarForm,
+    AllowedRoles, ContainerCredentialsConfig, Gate, InjectorConfig, LookupFailure,
+    ServiceAccountConfig, SessionName, SidecarConfig, SidecarForm,
 };
 pub use problem::{Place, Problem};
 pub use publish::{ClusterPublish, PublicStore, Publish, S3Store, WebIdentity, Writes};

@@ -1,5 +1,6 @@
 mod claims;
 mod clusters;
+mod files;
 mod publish;
 mod refused;
 mod roles;

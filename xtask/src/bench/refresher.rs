@@ -149,19 +149,17 @@ fn usages(running: &[(standalone::Pod, Child)]) -> Result<Vec<Sample>> {
         .collect()
 }
 
-/// Over the sidecars that did not refresh in these seconds.
+/// Of a sidecar that did not refresh in these seconds; the median, as one of them may be just about to.
 fn wakes_at_rest(running: &[(standalone::Pod, Child)]) -> Result<f64> {
     let before = usages(running)?;
     thread::sleep(Duration::from_secs(5));
     let after = usages(running)?;
-    let resting = before
-        .iter()
-        .zip(&after)
-        .filter(|(before, after)| before.0 == after.0);
-    let wakes: u32 = resting
-        .map(|(before, after)| after.1.wakes - before.1.wakes)
-        .sum();
-    Ok(f64::from(wakes))
+    let pairs = before.iter().zip(&after);
+    let resting = pairs.filter(|(before, after)| before.0 == after.0);
+    let wakes: Vec<_> = resting
+        .map(|(before, after)| f64::from(after.1.wakes - before.1.wakes))
+        .collect();
+    Ok(median(&wakes))
 }
 
 fn mebibytes(bytes: u64) -> f64 {

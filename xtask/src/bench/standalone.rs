@@ -57,7 +57,7 @@ impl Standalone {
 
     /// A pod that has no token yet.
     pub(crate) fn pod(&self) -> Result<Pod> {
-        let folder = tempfile::tempdir()?;
+        let folder = tempfile::tempdir_in(MEMORY)?;
         for volume in ["subject", "tokens"] {
             fs::create_dir(folder.path().join(volume))?;
         }
@@ -153,6 +153,7 @@ endpoints:
 server:
   listen: "{address}"
   adminListen: "{admin}"
+  rateLimit: {{perAddress: 0, perPod: 0}}
   tls:
     ephemeral: {{names: [localhost], caFile: {folder}/ca.crt}}
 "#,
@@ -175,6 +176,8 @@ fn wait_for(what: &str, mut is_so: impl FnMut() -> Result<bool>) -> Result<()> {
     Ok(())
 }
 
+/// As in a pod, where the volume of tokens is one in memory.
+const MEMORY: &str = "/dev/shm";
 const ISSUER: &str = "https://kubernetes.default.svc.cluster.local";
 const AUDIENCE: &str = "https://localhost/bench";
 const PATIENCE: Duration = Duration::from_secs(60);

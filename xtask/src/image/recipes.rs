@@ -23,6 +23,17 @@ pub(crate) enum Profile {
     Release,
 }
 
+impl Profile {
+    /// Cargo's profile: the sidecar's own is smaller.
+    fn of(self, program: &str) -> &'static str {
+        match (self, program) {
+            (Self::Dist, "refresher") => SIDECAR,
+            (Self::Dist, _) => "dist",
+            (Self::Release, _) => "release",
+        }
+    }
+}
+
 impl fmt::Display for Profile {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         formatter.write_str(match self {
@@ -79,11 +90,9 @@ pub(crate) fn coredns(workspace: &Workspace) -> Result<Image> {
 
 /// Our programs, each alone in an image without a shell.
 pub(crate) fn ours(workspace: &Workspace, profile: Profile) -> Result<Vec<Image>> {
-    let programs = OURS.map(|(_, program)| program);
-    let target_dir = compile(workspace, profile, &programs)?;
-    let images = OURS.map(|(name, program)| {
-        let binary = target_dir.join(program);
-        let key = Fingerprint::of_recipe(2).file(&binary)?.key();
+    let binaries = compile_all(workspace, profile)?;
+    let images = OURS.iter().zip(&binaries).map(|((name, program), binary)| {
+        let key = Fingerprint::of_recipe(2).file(binary)?.key();
         make(
             workspace,
             // A tag of its own for each content, so that a new build is a new image to the kubelet.
@@ -91,13 +100,13 @@ pub(crate) fn ours(workspace: &Workspace, profile: Profile) -> Result<Vec<Image>
             &key,
             |_| {
                 Ok((
-                    program_alone(program, &binary)?,
+                    program_alone(program, binary)?,
                     settings_of(&format!("/{program}"), Some(NOBODY)),
                 ))
             },
         )
     });
-    images.into_iter().collect()
+    images.collect()
 }
 
 /// A program of the outside world, for a cluster with no node of ours to run it on. The program's path has its fingerprint in it.
@@ -127,7 +136,8 @@ pub(crate) fn relying_party(workspace: &Workspace, name: &str, program: &Path) -
 
 /// One of our programs alone, as its image has it.
 pub(crate) fn program(workspace: &Workspace, profile: Profile, name: &str) -> Result<PathBuf> {
-    Ok(compile(workspace, profile, &[name])?.join(name))
+    compile(workspace, profile, name)?;
+    locate(workspace, profile, name)
 }
 
 /// An example of one of our crates, compiled as its program is, and where it is.
@@ -138,27 +148,41 @@ pub(crate) fn example(
     name: &str,
 ) -> Result<PathBuf> {
     let what = ["--package", package, "--example", name];
-    compile_together(workspace, profile, &what)?;
-    Ok(folder(workspace, profile)?.join("examples").join(name))
+    compile_together(workspace, profile.of(package), &what)?;
+    let folder = folder(workspace, profile.of(package))?;
+    Ok(folder.join("examples").join(name))
 }
 
-/// Compiles programs, and says where they are.
+/// Compiles our programs, and says where they are.
 ///
 /// What is published is compiled program by program: compiled together, each would have the features of all in it.
-fn compile(workspace: &Workspace, profile: Profile, programs: &[&str]) -> Result<PathBuf> {
-    let at_once = match profile {
-        Profile::Dist => 1,
-        Profile::Release => programs.len().max(1),
-    };
-    for programs in programs.chunks(at_once) {
-        let packages = programs.iter().flat_map(|program| ["--package", program]);
-        compile_together(workspace, profile, &packages.collect::<Vec<_>>())?;
+fn compile_all(workspace: &Workspace, profile: Profile) -> Result<Vec<PathBuf>> {
+    let programs = OURS.map(|(_, program)| program);
+    match profile {
+        Profile::Dist => programs
+            .into_iter()
+            .try_for_each(|program| compile(workspace, profile, program))?,
+        Profile::Release => {
+            let packages = programs.iter().flat_map(|program| ["--package", program]);
+            compile_together(workspace, profile.of(""), &packages.collect::<Vec<_>>())?;
+        }
     }
-    folder(workspace, profile)
+    let places = programs
+        .into_iter()
+        .map(|program| locate(workspace, profile, program));
+    places.collect()
+}
+
+fn compile(workspace: &Workspace, profile: Profile, program: &str) -> Result<()> {
+    compile_together(workspace, profile.of(program), &["--package", program])
+}
+
+fn locate(workspace: &Workspace, profile: Profile, program: &str) -> Result<PathBuf> {
+    Ok(folder(workspace, profile.of(program))?.join(program))
 }
 
 /// Where cargo puts what it compiles.
-fn folder(workspace: &Workspace, profile: Profile) -> Result<PathBuf> {
+fn folder(workspace: &Workspace, profile: &str) -> Result<PathBuf> {
     let metadata = output_of(Command::new("cargo").current_dir(&workspace.root).args([
         "metadata",
         "--no-deps",
@@ -166,28 +190,19 @@ fn folder(workspace: &Workspace, profile: Profile) -> Result<PathBuf> {
         "1",
     ]))?;
     let metadata: Metadata = serde_json::from_str(&metadata)?;
-    Ok(metadata
-        .target_directory
-        .join(TARGET)
-        .join(profile.to_string()))
+    Ok(metadata.target_directory.join(TARGET).join(profile))
 }
 
 /// Statically linked against glibc: the musl target is not everywhere to be had, and needs no second C library.
-fn compile_together(workspace: &Workspace, profile: Profile, what: &[&str]) -> Result<()> {
+fn compile_together(workspace: &Workspace, profile: &str, what: &[&str]) -> Result<()> {
     let mut cargo = Command::new("cargo");
     cargo
         .current_dir(&workspace.root)
         .envs(BUILD_ENVIRONMENT)
-        .args([
-            "build",
-            "--profile",
-            &profile.to_string(),
-            "--target",
-            TARGET,
-        ])
+        .args(["build", "--profile", profile, "--target", TARGET])
         .args([
             "--config",
-            &format!("target.{TARGET}.rustflags=[\"-C\",\"target-feature=+crt-static\"]"),
+            &format!("target.{TARGET}.rustflags={:?}", compiler_flags(profile)),
         ]);
     cargo.args(what);
     run_logged(
@@ -195,6 +210,17 @@ fn compile_together(workspace: &Workspace, profile: Profile, what: &[&str]) -> R
         &mut cargo,
         &workspace.cache.log("cargo-build"),
     )
+}
+
+/// The sidecar does not unwind, so it needs no tables for that; and its relocations are packed, which takes 0.2 MiB off it. The
+/// Dockerfile says the same.
+fn compiler_flags(profile: &str) -> Vec<&'static str> {
+    let mut flags = vec!["-Ctarget-feature=+crt-static"];
+    if profile == SIDECAR {
+        flags.push("-Cforce-unwind-tables=no");
+        flags.push("-Clink-arg=-Wl,-z,pack-relative-relocs");
+    }
+    flags
 }
 
 /// What we read of `cargo metadata`.
@@ -233,6 +259,8 @@ pub(crate) const COREDNS: &str = "localhost/coredns:1.15.0";
 pub(super) const BUSYBOX_PROGRAM: &str = "/bin/busybox";
 const NOBODY: &str = "65532";
 const TARGET: &str = "x86_64-unknown-linux-gnu";
+/// The sidecar's own profile.
+const SIDECAR: &str = "sidecar";
 /// docs/decisions/0008-random-numbers-from-the-kernel.md; the Dockerfile says the same.
 const BUILD_ENVIRONMENT: [(&str, &str); 1] = [("AWS_LC_SYS_NO_JITTER_ENTROPY", "1")];
 /// The image's name and the package, whose binary has the same name.

@@ -65,6 +65,7 @@ fn sample_configuration_gives_two_endpoints_and_a_sidecar() {
         (sidecar.token_seconds, sidecar.wait_timeout.as_str()),
         (3600, "10s")
     );
+    assert_eq!(sidecar.gate, injector::settings::Gate::Hook);
     assert_eq!(sidecar.resources["limits"]["memory"], "32Mi");
 }
 

@@ -10,6 +10,7 @@
 
 mod binary;
 mod collide;
+mod companions;
 mod config;
 mod forms;
 mod hints;

@@ -8,7 +8,7 @@ use injector::admit::{Outcome, admit};
 use injector::decide::Entry;
 use injector::review::{ReviewError, parse_review};
 use injector::settings::{
-    AnnotationShape, EndpointSettings, InjectionMode, Settings, SidecarForm, SidecarSettings,
+    AnnotationShape, EndpointSettings, Gate, InjectionMode, Settings, SidecarForm, SidecarSettings,
 };
 use json_patch::{Patch, PatchOperation};
 use serde_json::{Value, json};
@@ -38,6 +38,7 @@ pub(crate) fn settings() -> Settings {
         audience: format!("https://sts.example/{name}"),
         projected_seconds: 900,
         exchange_url: format!("https://sts.example/{name}/token"),
+        files: Vec::new(),
     };
     let aws = ("AWS_WEB_IDENTITY_TOKEN_FILE", "AWS_ROLE_ARN");
     Settings {
@@ -55,7 +56,9 @@ pub(crate) fn settings() -> Settings {
             image: "registry.example/refresher@sha256:00".to_owned(),
             image_pull_policy: "IfNotPresent".to_owned(),
             token_seconds: 3600,
+            gate: Gate::Hook,
             wait_timeout: "10s".to_owned(),
+            metrics_port: None,
             resources: json!({"requests": {"cpu": "5m"}, "limits": {"memory": "32Mi"}}),
             form: SidecarForm::Native,
         },

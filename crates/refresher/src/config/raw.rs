@@ -102,8 +102,8 @@ pub(super) struct RawTokens {
     pub(super) endpoints: Vec<Endpoint>,
     /// Files to put beside the tokens, as JSON: [{"endpoint": NAME, "name": FILE, "template": TEXT}, ...]
     ///
-    /// Each is put in <TOKEN_DIR>/<NAME>/<FILE> like the token. In the template {token}, {tokenFile}, {expires} and {endpoint}
-    /// are replaced; other braces stay.
+    /// Each is put in <TOKEN_DIR>/<NAME>/<FILE> like the token. In the template {token}, {tokenFile}, {expires}, {endpoint}
+    /// and, where "annotation" is given too, {annotation} are replaced; other braces stay.
     #[arg(long, env = "STS_FILES", value_name = "JSON")]
     pub(super) files: Option<String>,
     /// Where tokens are put: <DIR>/<NAME>/token

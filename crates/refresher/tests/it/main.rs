@@ -14,6 +14,7 @@ mod answers;
 mod calm;
 mod files;
 mod gate;
+mod herd;
 mod life;
 mod pod;
 mod sts;

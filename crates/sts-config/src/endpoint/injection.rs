@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use super::Endpoint;
+use super::files::{self, CompanionFile};
 use crate::injector::ServiceAccountConfig;
 use crate::problem::Problems;
 use crate::reader::Section;
@@ -18,6 +19,8 @@ pub struct Injection {
     pub annotation_env: String,
     /// What the annotation must look like.
     pub annotation: AnnotationShape,
+    /// What is written beside the token.
+    pub files: Vec<CompanionFile>,
     /// Whose token the pod gets.
     pub mode: InjectionMode,
 }
@@ -62,6 +65,7 @@ fn read_part(mut section: Section<'_>) -> Option<Injection> {
         "label_value_environment_variable_name",
     );
     let mode = section.or("mode", parse_mode, InjectionMode::Sidecar);
+    let files = files::read(&mut section);
     // The sidecar always trusts the STS's own CA and nothing else, so OpenUnison's switch for that is already on.
     let trust: Option<bool> = section.flag("explicit_certificate_trust");
     section.finish()?;
@@ -78,6 +82,7 @@ fn read_part(mut section: Section<'_>) -> Option<Injection> {
         annotation_env,
         annotation,
         mode: mode?,
+        files: files?,
     })
 }
 
@@ -97,6 +102,16 @@ pub(crate) fn check_injection(
 ) {
     for endpoint in endpoints {
         let mode = endpoint.injection.as_ref().map(|injection| injection.mode);
+        let has_files = endpoint
+            .injection
+            .as_ref()
+            .is_some_and(|injection| !injection.files.is_empty());
+        if mode == Some(InjectionMode::Projected) && has_files {
+            problems.error(
+                endpoint.place.key("injector.files"),
+                "and `gcp` need a sidecar to write them: the endpoint's `injector.mode` is projected",
+            );
+        }
         let lifetime = endpoint.template.lifetime.get();
         if mode == Some(InjectionMode::Projected) && lifetime < SHORTEST_PROJECTED {
             problems.error(
@@ -155,7 +170,7 @@ fn parse_label(text: &str) -> Result<String, &'static str> {
     }
 }
 
-fn parse_env(text: &str) -> Result<String, &'static str> {
+pub(super) fn parse_env(text: &str) -> Result<String, &'static str> {
     let inner = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'_';
     let starts = text
         .bytes()

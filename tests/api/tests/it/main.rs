@@ -34,6 +34,7 @@ mod ring;
 mod rotation;
 mod service_accounts;
 mod strictness;
+mod swarm;
 mod wait;
 mod watch;
 mod webhook;

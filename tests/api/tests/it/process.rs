@@ -18,7 +18,7 @@ use super::install::Install;
 use super::wait::{PATIENCE, POLL, eventually};
 
 /// The folder of the programs, which are built once. `cargo test -p api-tests` builds no other package's programs.
-fn programs() -> &'static Path {
+pub(crate) fn programs() -> &'static Path {
     static PROGRAMS: OnceLock<PathBuf> = OnceLock::new();
     PROGRAMS.get_or_init(|| {
         let built = Command::new(env!("CARGO"))
@@ -31,6 +31,8 @@ fn programs() -> &'static Path {
                 "injector",
                 "--package",
                 "kubectl-sts",
+                "--package",
+                "refresher",
                 "--bins",
             ])
             .current_dir(env!("CARGO_MANIFEST_DIR"))

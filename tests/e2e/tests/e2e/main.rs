@@ -11,6 +11,7 @@
 mod credentials;
 mod lifecycle;
 mod modes;
+mod refresher;
 mod refusals;
 mod release;
 mod stage;

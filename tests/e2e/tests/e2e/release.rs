@@ -227,6 +227,6 @@ fn left_in(stage: &Stage, namespace: &str) -> Result<Vec<String>> {
 const CLUSTER_WIDE: &str = "clusterroles,clusterrolebindings,mutatingwebhookconfigurations,validatingwebhookconfigurations,customresourcedefinitions";
 const BORN_WITH_A_NAMESPACE: [&str; 2] = ["configmap/kube-root-ca.crt", "serviceaccount/default"];
 
-fn text(path: &std::path::Path) -> Result<&str> {
+pub(crate) fn text(path: &std::path::Path) -> Result<&str> {
     path.to_str().context("the path is text")
 }
