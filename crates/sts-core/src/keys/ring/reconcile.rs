@@ -82,6 +82,11 @@ pub fn reconcile(
             };
             restored(ours, step, false)
         }
+        (Some(ours), Stored::Whole(theirs))
+            if theirs.generation == ours.generation && theirs != ours =>
+        {
+            edited(ours, theirs, terms, now)
+        }
         (Some(ours), Stored::Whole(theirs)) => keep_needed(ours, theirs, terms, now),
     })
 }
@@ -119,6 +124,24 @@ fn keep_needed(ours: &Ring, theirs: &Ring, terms: &Terms, now: UnixSeconds) -> R
         steps: vec![Step::KeptKeys { keys: ids }],
         deleted: false,
     }
+}
+
+/// Two rings of one generation: `theirs` was edited by hand, or restored from before such an edit. It is a change like any other and
+/// counted as one, so that the ring of before the edit is known for an older one should it come back. A prepared key that we did not
+/// publish waits from now on, whatever the text says.
+fn edited(ours: &Ring, theirs: &Ring, terms: &Terms, now: UnixSeconds) -> Reconciled {
+    let mut reconciled = keep_needed(ours, theirs, terms, now);
+    reconciled.ring.generation = ours.generation.saturating_add(1);
+    for key in &mut reconciled.ring.keys {
+        if matches!(key.phase, Phase::Prepared { .. }) && ours.find(&key.id).is_none() {
+            key.prepared = now;
+            key.phase = Phase::Prepared {
+                seen: None,
+                signs_from: None,
+            };
+        }
+    }
+    reconciled
 }
 
 /// The private keys are gone for ever. The public ones stay published until their tokens are dead, and a new key waits its full time.

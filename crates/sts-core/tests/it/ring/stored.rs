@@ -101,15 +101,9 @@ fn rot_010_a_key_cut_out_by_hand_is_published_again() {
         START + WAIT,
     )
     .ring;
-    let mut text: serde_json::Value = serde_json::from_str(&new.render()).unwrap();
-    text["keys"]
-        .as_array_mut()
-        .unwrap()
-        .retain(|key| key["kid"] != "a");
-    let cut = Ring::parse(&text.to_string()).unwrap();
     let found = reconcile(
         Some(&new),
-        &Stored::Whole(cut),
+        &without(&new, "a"),
         None,
         &terms(),
         at(START + WAIT),
@@ -122,6 +116,52 @@ fn rot_010_a_key_cut_out_by_hand_is_published_again() {
         }]
     );
     assert_eq!(phase(&found.ring, "a"), "retiring");
+}
+
+/// What is stored once somebody cut that key out of a ring by hand.
+fn without(ring: &Ring, name: &str) -> Stored {
+    let mut text: serde_json::Value = serde_json::from_str(&ring.render()).unwrap();
+    let keys = text["keys"].as_array_mut().unwrap();
+    keys.retain(|key| key["kid"] != name);
+    Stored::Whole(Ring::parse(&text.to_string()).unwrap())
+}
+
+/// Its wait is long over, but key sets without it were served after the cut.
+#[test]
+fn rot_010_a_prepared_key_cut_out_by_hand_does_not_sign_when_the_ring_of_before_is_restored() {
+    let ring = with_prepared(&terms());
+    let cut = without(&ring, "b");
+    let found = reconcile(Some(&ring), &cut, None, &terms(), at(START + 1)).unwrap();
+    let served = step(&found.ring, &terms(), wish("1"), "c", START + 1).ring;
+    assert_eq!(phase(&served, "b"), "gone");
+
+    let (late, restored) = (START + WAIT, Stored::Whole(ring.clone()));
+    let found = reconcile(Some(&served), &restored, None, &terms(), at(late)).unwrap();
+    let next = step(&found.ring, &terms(), wish("1"), "c", late).ring;
+    assert_eq!((phase(&next, "a"), phase(&next, "b")), ("active", "gone"));
+    let [Step::RolledBack { .. }] = found.steps[..] else {
+        panic!("{:?}", found.steps)
+    };
+}
+
+/// The same where the server started after the cut, so that nobody counted it.
+#[test]
+fn rot_010_a_prepared_key_that_a_hand_brings_back_waits_anew() {
+    let ring = with_prepared(&terms());
+    let Stored::Whole(served) = without(&ring, "b") else {
+        unreachable!()
+    };
+    let (late, restored) = (START + WAIT, Stored::Whole(ring));
+    let found = reconcile(Some(&served), &restored, None, &terms(), at(late)).unwrap();
+    let next = step(&found.ring, &terms(), wish("1"), "c", late).ring;
+    assert_eq!(
+        (phase(&next, "a"), phase(&next, "b")),
+        ("active", "prepared")
+    );
+    let early = step(&next, &terms(), wish("1"), "c", late + WAIT - 1).ring;
+    assert_eq!(phase(&early, "b"), "prepared");
+    let signs = step(&next, &terms(), wish("1"), "c", late + WAIT).ring;
+    assert_eq!(phase(&signs, "b"), "active");
 }
 
 #[test]
