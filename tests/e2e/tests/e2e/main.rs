@@ -9,6 +9,7 @@
 )]
 
 mod credentials;
+mod injection;
 mod lifecycle;
 mod modes;
 mod refresher;

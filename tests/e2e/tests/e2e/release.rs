@@ -173,11 +173,14 @@ fn helm_uninstall_leaves_nothing_behind() -> Result<()> {
 
 /// Installs or upgrades a release of its own, in a namespace of the same name.
 pub(crate) fn install_own(stage: &Stage, name: &str, endpoints: &str) -> Result<()> {
+    let values = format!("fullnameOverride: {name}\nsts:\n  endpoints:\n{endpoints}");
+    install_with(stage, name, &values)
+}
+
+/// The same with values of any kind.
+pub(crate) fn install_with(stage: &Stage, name: &str, text_of_values: &str) -> Result<()> {
     let values = stage.scratch.join(format!("{name}.yaml"));
-    std::fs::write(
-        &values,
-        format!("fullnameOverride: {name}\nsts:\n  endpoints:\n{endpoints}"),
-    )?;
+    std::fs::write(&values, text_of_values)?;
     stage.helm(&[
         "upgrade",
         "--install",
