@@ -18,6 +18,8 @@ pub(crate) fn examine() -> Result<()> {
         apt(),
         c_compiler(),
         cargo(),
+        component("fmt"),
+        component("clippy"),
         go(),
     ];
     fail_if_any("this machine cannot run the test cluster yet", checks)
@@ -89,6 +91,13 @@ fn cargo() -> Option<String> {
     output_of(Command::new("cargo").arg("--version"))
         .err()
         .map(|_| "no cargo in PATH: install Rust (https://rustup.rs)".into())
+}
+
+/// What a minimal installation of Rust lacks.
+fn component(name: &str) -> Option<String> {
+    output_of(Command::new("cargo").args([name, "--version"]))
+        .err()
+        .map(|_| format!("no cargo {name}: rustup component add rustfmt clippy"))
 }
 
 fn go() -> Option<String> {

@@ -77,7 +77,7 @@ pub(crate) fn version(package: &str) -> Result<String> {
     output_of(Command::new("dpkg-query").args(["--show", "--showformat", "${Version}", package]))
 }
 
-const PACKAGES: [&str; 18] = [
+const PACKAGES: [&str; 19] = [
     "busybox-static",
     "ca-certificates",
     "conntrack",
@@ -86,6 +86,7 @@ const PACKAGES: [&str; 18] = [
     "curl",
     "etcd-client",
     "etcd-server",
+    "g++",
     "gcc",
     "iproute2",
     "iptables",

@@ -134,7 +134,8 @@ impl Place for Stage<'_, '_> {
     }
 }
 
-fn announce_first_run(workspace: &Workspace) {
+/// Says how long a first run takes, before it begins.
+pub(crate) fn announce_first_run(workspace: &Workspace) {
     if !workspace.cache.root().join("tools").exists() {
         say(
             "the first run builds Kubernetes, MinIO and our programs from source: about 25 minutes on two cores",

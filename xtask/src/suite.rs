@@ -54,6 +54,9 @@ struct Counts {
 
 /// Runs the layers, and says how long each took and how many tests ran.
 pub(crate) fn run(workspace: &Workspace, options: &TestOptions) -> Result<()> {
+    if options.only != Some(Layer::Unit) {
+        stage::announce_first_run(workspace);
+    }
     let mut counts = Counts::default();
     let mut times = Vec::new();
     for layer in [Layer::Unit, Layer::Api, Layer::E2e] {

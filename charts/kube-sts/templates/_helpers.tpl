@@ -77,6 +77,14 @@ app.kubernetes.io/component: {{ first . }}
 {{- uniq $names | toJson }}
 {{- end }}
 
+{{/* Not empty if an endpoint that takes the release's own cluster wants reviews: only then may the server ask for them. */}}
+{{- define "kube-sts.reviews" -}}
+{{- $own := include "kube-sts.clusterName" . -}}
+{{- range .Values.sts.endpoints }}
+{{- if and (eq (default "tokenReview" .verification) "tokenReview") (or (not .clusters) (has $own .clusters)) }}yes{{ end }}
+{{- end }}
+{{- end }}
+
 {{/* Not empty if an endpoint that takes the release's own cluster wants a watch: only then may the server list pods. */}}
 {{- define "kube-sts.watches" -}}
 {{- $own := include "kube-sts.clusterName" . -}}
