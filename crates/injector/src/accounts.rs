@@ -1,5 +1,7 @@
 //! The cluster's ServiceAccounts: their annotations by a watch of metadata, and one bounded request for one that the watch has not seen yet.
 
+mod miss;
+
 use std::collections::HashMap;
 use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
@@ -11,6 +13,7 @@ use kube::Client;
 use kube::api::PartialObjectMeta;
 use kube::runtime::WatchStreamExt as _;
 use kube::runtime::watcher::{Config, Event, watcher};
+use sts_core::ident::{Namespace, ServiceAccountName};
 use svc_runtime::log::chain;
 use svc_runtime::{Condition, Shutdown};
 use thiserror::Error;
@@ -20,6 +23,7 @@ use tokio::time::timeout;
 use crate::identity::{Account, IdentityFacts, Lookup};
 use crate::listed::{AgentList, RoleList};
 use crate::review::PodReview;
+use miss::Misses;
 
 /// A watch ended, which it does only with the process.
 #[derive(Debug, Error)]
@@ -46,11 +50,28 @@ struct Source {
     patience: Duration,
     /// Requests at once; more are not worth waiting for.
     requests: Arc<Semaphore>,
+    misses: Arc<Misses>,
 }
 
 impl std::fmt::Debug for Source {
     fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         formatter.write_str("Source")
+    }
+}
+
+impl Source {
+    /// One request for one ServiceAccount.
+    async fn get(
+        &self,
+        namespace: &Namespace,
+        name: &ServiceAccountName,
+    ) -> Result<Option<Arc<Account>>, kube::Error> {
+        let api: Api<ServiceAccount> = Api::namespaced(self.client.clone(), namespace.as_str());
+        let found = api.get_metadata_opt(name.as_str()).await?;
+        Ok(found.map(|found| {
+            let annotations = found.metadata.annotations.unwrap_or_default();
+            Arc::new(Account::read(&self.prefix, &annotations))
+        }))
     }
 }
 
@@ -62,6 +83,7 @@ impl Accounts {
             prefix: prefix.to_owned(),
             patience,
             requests: Arc::new(Semaphore::new(REQUESTS)),
+            misses: Arc::default(),
         };
         Self {
             source: Some(source),
@@ -110,20 +132,26 @@ impl Accounts {
         }
     }
 
-    /// Its answer is not kept: the watch brings the same, and later changes with it.
+    /// What is there is not kept: the watch brings the same, and later changes with it.
+    ///
+    /// Whoever reaches the pod network can post a review, and kube writes both names into the request's path as they are: only what can be
+    /// the name of a ServiceAccount is asked for. Nothing else can be there.
     async fn ask(&self, namespace: &str, name: &str) -> Lookup {
         let Some(source) = &self.source else {
+            return Lookup::Missing;
+        };
+        let (Ok(namespace), Ok(name)) =
+            (Namespace::parse(namespace), ServiceAccountName::parse(name))
+        else {
             return Lookup::Missing;
         };
         let Ok(_permit) = source.requests.try_acquire() else {
             return Lookup::Unanswered;
         };
-        let api: Api<ServiceAccount> = Api::namespaced(source.client.clone(), namespace);
-        match timeout(source.patience, api.get_metadata_opt(name)).await {
-            Ok(Ok(Some(found))) => {
-                let annotations = found.metadata.annotations.unwrap_or_default();
-                Lookup::Found(Arc::new(Account::read(&source.prefix, &annotations)))
-            }
+        let key = format!("{namespace}/{name}");
+        let looked = source.misses.look(&key, source.get(&namespace, &name));
+        match timeout(source.patience, looked).await {
+            Ok(Ok(Some(found))) => Lookup::Found(found),
             Ok(Ok(None)) => Lookup::Missing,
             Ok(Err(error)) => {
                 tracing::warn!(error = %chain(&error), "a ServiceAccount cannot be looked up");
@@ -239,3 +267,93 @@ const PAGE: u32 = 500;
 const WATCH_SECONDS: u32 = 60;
 /// Of pods whose ServiceAccounts are not known yet, at once.
 const REQUESTS: usize = 64;
+
+#[cfg(test)]
+mod tests {
+    use std::convert::Infallible;
+    use std::sync::Mutex;
+
+    use axum::http::{Request, Response};
+    use futures_util::future::join_all;
+    use kube::client::Body;
+    use tokio::time::{advance, sleep};
+
+    use super::*;
+    use crate::review::parse_review;
+
+    /// An API server without ServiceAccounts, and what was asked of it.
+    #[derive(Clone, Default)]
+    struct Asked(Arc<Mutex<Vec<String>>>);
+
+    impl Asked {
+        fn accounts(&self) -> Accounts {
+            let asked = self.clone();
+            let answer = move |request: Request<Body>| {
+                asked.0.lock().unwrap().push(request.uri().to_string());
+                async {
+                    sleep(Duration::from_millis(50)).await;
+                    let body = r#"{"kind":"Status","apiVersion":"v1","status":"Failure","reason":"NotFound","code":404}"#;
+                    let response = Response::builder().status(404);
+                    Ok::<_, Infallible>(
+                        response.body(Body::from(body.as_bytes().to_vec())).unwrap(),
+                    )
+                }
+            };
+            let client = Client::new(tower::service_fn(answer), "default");
+            Accounts::new(client, "eks.amazonaws.com", Duration::from_secs(1))
+        }
+
+        fn times(&self) -> usize {
+            self.0.lock().unwrap().len()
+        }
+    }
+
+    async fn lookup(accounts: &Accounts, namespace: &str, name: &str) -> Lookup {
+        let review = serde_json::json!({
+            "apiVersion": "admission.k8s.io/v1", "kind": "AdmissionReview",
+            "request": {
+                "uid": "1", "kind": {"group": "", "version": "v1", "kind": "Pod"}, "operation": "CREATE", "namespace": namespace,
+                "object": {"spec": {"serviceAccountName": name, "containers": []}},
+            },
+        });
+        let body = review.to_string();
+        let review = parse_review(body.as_bytes()).unwrap();
+        accounts.facts(&review).await.lookup
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_cannot_be_a_service_account_is_missing_and_never_asked_for() {
+        let asked = Asked::default();
+        let accounts = asked.accounts();
+        for (namespace, name) in [
+            ("../../../apis", "app"),
+            ("apps", "../secrets/key"),
+            ("apps", "app?watch=true"),
+            ("apps", "app/token"),
+            ("apps", ".."),
+            ("apps#", "app"),
+            ("", "app"),
+            ("Apps", "app"),
+            ("apps.other", "app"),
+        ] {
+            let lookup = lookup(&accounts, namespace, name).await;
+            assert!(matches!(lookup, Lookup::Missing), "{namespace} {name}");
+        }
+        assert_eq!(asked.times(), 0);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_flood_of_reviews_for_one_missing_account_costs_one_request_a_second() {
+        let asked = Asked::default();
+        let accounts = asked.accounts();
+        for _ in 0..10 {
+            let answers = join_all((0..REQUESTS).map(|_| lookup(&accounts, "apps", "app"))).await;
+            let missing = |answer| matches!(answer, Lookup::Missing);
+            assert!(answers.into_iter().all(missing));
+        }
+        assert_eq!(asked.times(), 1);
+        advance(Duration::from_secs(1)).await;
+        drop(lookup(&accounts, "apps", "app").await);
+        assert_eq!(asked.times(), 2);
+    }
+}
