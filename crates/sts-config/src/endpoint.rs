@@ -63,6 +63,8 @@ pub struct Endpoint {
     pub policy: Policy,
     /// The rules in it, with their places.
     pub written: Vec<WrittenRule>,
+    /// The places of the role patterns that bind by the subject's names alone, and do not name its cluster.
+    pub without_cluster: Vec<Place>,
     /// How pods ask for it; `None` for an endpoint that no pod is changed for.
     pub injection: Option<Injection>,
     /// Where its issuer's documents are published; `None`: nowhere.
@@ -151,8 +153,8 @@ impl Endpoint {
         section.pass_over("host_in_openunison");
         section.finish()?;
         let (subjects, mut written) = subjects?;
-        let (roles, written_for_roles) = roles?;
-        written.extend(written_for_roles);
+        let roles = roles?;
+        written.extend(roles.rules);
         let claims = claims?;
         let issuer = issuer?;
         let verification = verification?;
@@ -175,8 +177,9 @@ impl Endpoint {
             verification: verification.verification,
             grace: verification.grace,
             danger: verification.danger,
-            policy: Policy::new(subjects).with_roles(roles),
+            policy: Policy::new(subjects).with_roles(roles.bindings),
             written,
+            without_cluster: roles.without_cluster,
             injection: injection?,
             publish: publish?,
             place,
@@ -210,6 +213,7 @@ fn read_token_audience(
 pub(crate) fn check_each(endpoints: &[Endpoint], problems: &Problems) {
     for endpoint in endpoints {
         rules::check(endpoint, problems);
+        roles::check(endpoint, problems);
         claims::check(endpoint, problems);
     }
 }

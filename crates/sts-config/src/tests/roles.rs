@@ -93,3 +93,47 @@ fn bindings_that_say_nothing_are_refused_with_their_place() {
         "endpoints[0].roles (line 10) is empty",
     );
 }
+
+/// Whoever has a namespace can give a ServiceAccount any name, so that the name alone binds nothing.
+#[test]
+fn a_pattern_without_the_namespace_needs_a_rule() {
+    let roles = |rest: &str| {
+        with(&format!(
+            "  roles:\n  - {{pattern: \"role/${{saname}}\"{rest}}}\n"
+        ))
+    };
+    has(
+        &problems(&roles("")),
+        "says nothing of who may ask for the role",
+    );
+    for rest in [", filter: \"(namespace=a)\"", ", allowAll: true"] {
+        assert!(Config::parse(&roles(rest)).is_ok(), "{rest}");
+    }
+}
+
+/// Two clusters may have the same namespace: a pattern that does not tell them apart needs a rule.
+#[test]
+fn role_patterns_of_several_clusters_name_the_cluster_or_have_a_rule() {
+    let roles = |binding: &str| with(&format!("  roles:\n  - {{pattern: {binding}}}\n"));
+    let two = |text: &str| {
+        text.replace(
+            "endpoints:",
+            "- name: other\n  issuer: https://other.example\n  jwks: {file: keys.json}\nendpoints:",
+        )
+        .replace("  azRules:", "  verification: jwks\n  azRules:")
+    };
+    let by_name = roles("\"role/${namespace}/*\"");
+    assert!(Config::parse(&by_name).is_ok(), "of one cluster");
+    has(
+        &problems(&two(&by_name)),
+        "endpoints[0].roles[0].pattern (line 14) does not name the cluster, and the endpoint takes tokens of kubernetes and other",
+    );
+    for binding in [
+        "\"role/${cluster}/${namespace}/*\"",
+        "\"role/${namespace}/*\", filter: \"(cluster=other)\"",
+        "\"role/everybody\", allowAll: true",
+    ] {
+        let text = two(&roles(binding));
+        assert!(Config::parse(&text).is_ok(), "{binding}");
+    }
+}

@@ -96,11 +96,15 @@ impl RolePattern {
         Ok(Self(template))
     }
 
-    /// Whether the pattern names the subject's namespace or ServiceAccount: then it binds without a rule, too.
+    /// Whether the pattern names the subject's namespace: then it binds without a rule, too. The ServiceAccount's name alone does not
+    /// tell whose it is, since whoever has a namespace may give a ServiceAccount any name.
     pub fn names_the_subject(&self) -> bool {
-        self.0
-            .variables()
-            .any(|variable| variable != Variable::Attribute(Attribute::Cluster))
+        self.0.names(Attribute::Namespace)
+    }
+
+    /// Whether the pattern names the subject's cluster, without which namespaces of the same name in two clusters are alike.
+    pub fn names_cluster(&self) -> bool {
+        self.0.names(Attribute::Cluster)
     }
 
     /// Whether the role is one of these, for that subject.

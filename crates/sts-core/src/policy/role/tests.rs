@@ -151,3 +151,12 @@ proptest::proptest! {
         }
     }
 }
+
+#[test]
+fn only_the_namespace_names_the_subject() {
+    let names = |pattern: &str| RolePattern::parse(pattern).unwrap().names_the_subject();
+    assert!(names("role/${namespace}/*"));
+    for pattern in ["role/${saname}", "role/${cluster}/${saname}", "role/x"] {
+        assert!(!names(pattern), "{pattern}");
+    }
+}
