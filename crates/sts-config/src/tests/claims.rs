@@ -133,6 +133,14 @@ fn what_aws_would_refuse_is_refused_at_load() {
             "sessionTags: [{key: a, value: \"${role}\"}]",
             "nothing unless it is bound",
         ),
+        (
+            "sessionTags: [{key: a, value: \"${namespace}-${saname}\"}]",
+            "in the value nothing tells where ${namespace} ends",
+        ),
+        (
+            "sourceIdentity: \"${namespace}-${saname}\"",
+            "in the source identity nothing tells where ${namespace} ends",
+        ),
         ("sourceIdentity: \"${sub}\"", "which AWS does not take"),
         (
             "sourceIdentity: \"${node-name}\"",

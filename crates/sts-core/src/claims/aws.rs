@@ -61,9 +61,19 @@ pub enum RolesClaim {
     Bound,
 }
 
-/// What AWS would refuse.
+/// What AWS would refuse, or would take for another subject's.
 #[derive(Clone, Debug, Eq, Error, PartialEq)]
 pub enum AwsClaimError {
+    /// Two subjects could have the same, so that one could pass for the other where AWS decides by it.
+    #[error(
+        "in {what} nothing tells where {variable} ends: put a character behind it that cannot be part of it, such as `_` or `=`"
+    )]
+    Ambiguous {
+        /// What it is in.
+        what: &'static str,
+        /// The variable.
+        variable: Variable,
+    },
     /// Two tags whose keys differ in nothing, or in case, which AWS does not tell apart.
     #[error("is another tag's key too, which AWS compares without regard to case")]
     DuplicateKey,
@@ -103,7 +113,7 @@ impl SessionTag {
     /// A tag.
     ///
     /// # Errors
-    /// [`AwsClaimError`] for what AWS would refuse.
+    /// [`AwsClaimError`] for what AWS would refuse, and for what two subjects could share by their choice of names.
     pub fn parse(key: &str, value: &str, transitive: Transitivity) -> Result<Self, AwsClaimError> {
         let reserved = key
             .get(..4)
@@ -132,7 +142,7 @@ impl SourceIdentity {
     /// A source identity: 2 to 64 letters, digits and `_ + = , . @ -`.
     ///
     /// # Errors
-    /// [`AwsClaimError`] for what AWS would refuse.
+    /// [`AwsClaimError`] for what AWS would refuse, and for what two subjects could share by their choice of names.
     pub fn parse(text: &str) -> Result<Self, AwsClaimError> {
         let template = Template::parse(text)?;
         let absent = template.variables().find(|found| !found.is_always_there());
@@ -169,7 +179,7 @@ fn is_identity_character(character: char) -> bool {
         || matches!(character, '_' | '+' | '=' | ',' | '.' | '@' | '-')
 }
 
-/// What the template's own text makes impossible, and what a variable brings that cannot be taken.
+/// What the template's own text makes impossible, what a variable brings that cannot be taken, and what two subjects could share.
 fn check(
     what: &'static str,
     template: &Template,
@@ -199,7 +209,10 @@ fn check(
     if length > limit {
         return Err(AwsClaimError::Length { what, limit });
     }
-    Ok(())
+    match template.ambiguous() {
+        Some(variable) => Err(AwsClaimError::Ambiguous { what, variable }),
+        None => Ok(()),
+    }
 }
 
 impl AwsClaims {

@@ -116,3 +116,26 @@ fn a_subject_that_aws_would_refuse_gets_no_token() {
     let claims = AwsClaims::new(tags, None, RolesClaim::Absent).unwrap();
     assert!(added(&claims, Some("arn:aws:iam::1:role/a,b")).is_err());
 }
+
+/// `a-b-c` is of `a-b`, `c` and of `a`, `b-c`: AWS would take the one for the other.
+#[test]
+fn values_that_two_subjects_could_share_are_refused() {
+    let namespace = Variable::Attribute(crate::policy::Attribute::Namespace);
+    for text in ["${namespace}-${saname}", "${namespace}${saname}"] {
+        let ambiguous = |what| {
+            let variable = namespace;
+            Some(AwsClaimError::Ambiguous { what, variable })
+        };
+        assert_eq!(tag("k", text).err(), ambiguous("the value"), "{text}");
+        assert_eq!(
+            SourceIdentity::parse(text).err(),
+            ambiguous("the source identity"),
+            "{text}"
+        );
+    }
+    for text in ["${namespace}.${saname}", "${namespace}_${saname}"] {
+        assert!(tag("k", text).is_ok(), "{text}");
+        assert!(SourceIdentity::parse(text).is_ok(), "{text}");
+    }
+    assert!(tag("k", "${role}/${namespace}").is_ok());
+}
