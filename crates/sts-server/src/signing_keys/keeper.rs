@@ -266,12 +266,18 @@ impl Keeper {
         let public = record.map(|record| record.keys).unwrap_or_default();
         let [stored, given, spare] = sources;
         let mut keys = Keys::new();
-        for source in [memory, stored, given, spare, public] {
+        for source in [memory, stored, given, spare] {
             for (id, key) in source {
                 let known = matches!(keys.get(&id), Some(Key::Private(_)));
                 if ring.find(&id).is_some() && !known {
                     keys.insert(id, key);
                 }
+            }
+        }
+        // The record is other people's word: it fills gaps, and replaces nothing, not even a public key.
+        for (id, key) in public {
+            if ring.find(&id).is_some() {
+                keys.entry(id).or_insert(key);
             }
         }
         keys

@@ -105,10 +105,33 @@ fn parse(text: &str) -> Option<Record> {
     let keys = record.get("keys")?.as_object()?;
     let keys = keys.iter().filter_map(|(id, jwk)| {
         let key = PublicJwk::parse(&jwk.to_string()).ok()?;
+        // Another key under a known id would take that one's place.
+        (key.key_id() == id.as_str()).then_some(())?;
         Some((KeyId::parse(id).ok()?, Key::Public(key)))
     });
     Some(Record {
         ring,
         keys: keys.collect(),
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use sts_core::keys::Algorithm;
+    use sts_core::sign::SigningKey;
+
+    use super::*;
+
+    #[test]
+    fn a_key_under_the_name_of_another_is_not_read() {
+        let key = SigningKey::generate(Algorithm::Es256).unwrap();
+        let (id, public) = (key.key_id().to_string(), key.public());
+        let ring = Ring::default().render();
+        let record = |name: &str| {
+            let ring: serde_json::Value = serde_json::from_str(&ring).unwrap();
+            json!({"ring": ring, "keys": {name: public}}).to_string()
+        };
+        assert_eq!(parse(&record(&id)).unwrap().keys.len(), 1);
+        assert_eq!(parse(&record("another")).unwrap().keys.len(), 0);
+    }
 }

@@ -1,8 +1,10 @@
 //! Which ring counts: the one in memory, or the stored one.
 
+use std::time::Duration;
+
 use super::{Inputs, Phase, Ring, RingKey, Step, Terms};
 use crate::ident::KeyId;
-use crate::time::UnixSeconds;
+use crate::time::{Lifetime, UnixSeconds};
 
 /// What is stored.
 #[derive(Clone, Debug, Eq, PartialEq)]
@@ -35,7 +37,8 @@ pub struct Loss {
 
 /// Decides between the ring in memory and the stored one.
 ///
-/// `ledger` is the public record of the ring, which counts where the stored one is gone: some of its keys nobody may have in memory.
+/// `ledger` is the public record of the ring, which counts where the stored one is gone: some of its keys nobody may have in memory. It is
+/// other people's word, and believed within limits: beside a ring in memory it adds no key.
 ///
 /// # Errors
 /// [`Loss`].
@@ -46,6 +49,8 @@ pub fn reconcile(
     terms: &Terms,
     now: UnixSeconds,
 ) -> Result<Reconciled, Loss> {
+    let ledger = ledger.and_then(|ledger| believed(ledger, memory, now));
+    let ledger = ledger.as_ref();
     let restored = |ours: &Ring, step, deleted| {
         let record = ledger.filter(|ledger| ledger.generation > ours.generation);
         let mut reconciled = record.map_or_else(
@@ -90,6 +95,50 @@ pub fn reconcile(
         (Some(ours), Stored::Whole(theirs)) => keep_needed(ours, theirs, terms, now),
     })
 }
+
+/// What of the public record is believed: whoever may write the ConfigMap can put anything there. `None`: nothing.
+fn believed(record: &Ring, memory: Option<&Ring>, now: UnixSeconds) -> Option<Ring> {
+    let known = memory.map_or(0, Ring::generation);
+    let ahead = record.generation.saturating_sub(known);
+    if ahead > MOST_AHEAD || record.generation.checked_add(1).is_none() {
+        return None;
+    }
+    let mut ring = record.clone();
+    if let Some(ours) = memory {
+        // A key that we never had in a ring does not enter the key set of a running server this way.
+        ring.keys.retain(|key| ours.find(&key.id).is_some());
+        // If that leaves nobody to sign, our own key goes on, provided that it was published all the time.
+        let signer = ours.active().filter(|_| ring.active().is_none());
+        let stayed = |key: &&mut RingKey| signer.is_some_and(|signer| signer.id == key.id);
+        if let Some(key) = ring.keys.iter_mut().find(stayed)
+            && matches!(key.phase, Phase::Retiring { .. })
+            && !key.is_dead(now)
+            && let Some(signer) = signer
+        {
+            key.phase = signer.phase;
+        }
+    }
+    ring.sort();
+    let latest = now.saturating_add(Lifetime::LONGEST).saturating_add(WEEK);
+    for key in &mut ring.keys {
+        // What a key is retired by later, and what a new key waits for, is capped with the rest.
+        key.lifetime = key.lifetime.min(Lifetime::LONGEST);
+        key.max_age = key.max_age.min(LONGEST_MAX_AGE);
+        if let Phase::Retiring { removed_from, .. } = &mut key.phase {
+            *removed_from = latest.min(*removed_from);
+        }
+    }
+    Some(ring)
+}
+
+/// How many changes the public record may be ahead of what is known: more than any cluster makes.
+const MOST_AHEAD: u64 = 1 << 32;
+
+/// What is added to the longest lifetime for key sets kept, clocks apart, and replicas behind.
+const WEEK: Duration = Duration::from_secs(7 * 86_400);
+
+/// The longest `maxAge` that the configuration allows.
+const LONGEST_MAX_AGE: Duration = Duration::from_secs(86_400);
 
 fn plain(ring: &Ring) -> Reconciled {
     Reconciled {

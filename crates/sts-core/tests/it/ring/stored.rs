@@ -1,6 +1,6 @@
 //! The stored ring against the one in memory.
 
-use sts_core::keys::ring::{Inputs, Loss, Ring, Step, Stored, reconcile};
+use sts_core::keys::ring::{Inputs, Loss, Phase, Ring, Step, Stored, reconcile};
 
 use super::{START, WAIT, at, id, phase, step, terms, wish, with_active, with_prepared};
 
@@ -182,4 +182,94 @@ fn rot_010_a_revoked_key_is_not_published_again() {
     )
     .unwrap();
     assert_eq!(phase(&found.ring, "a"), "gone");
+}
+
+/// A public record with some of its values changed by whoever may write the ConfigMap.
+fn forged(ring: &Ring, forge: impl FnOnce(&mut serde_json::Value)) -> Ring {
+    let mut text: serde_json::Value = serde_json::from_str(&ring.render()).unwrap();
+    forge(&mut text);
+    Ring::parse(&text.to_string()).unwrap()
+}
+
+#[test]
+fn rot_008_a_record_of_keys_for_ever_keeps_them_a_day_and_a_week_at_most() {
+    let rotated = step(
+        &with_prepared(&terms()),
+        &terms(),
+        wish("1"),
+        "c",
+        START + WAIT,
+    )
+    .ring;
+    let record = forged(&rotated, |text| {
+        for key in text["keys"].as_array_mut().unwrap() {
+            key["lifetimeSeconds"] = u64::MAX.into();
+            key["maxAgeSeconds"] = u64::MAX.into();
+            if key["state"] == "retiring" {
+                key["removedFrom"] = "9999-12-01T00:00:00Z".into();
+            }
+        }
+    });
+    let now = START + WAIT + 1;
+    let found = reconcile(None, &Stored::Empty, Some(&record), &terms(), at(now)).unwrap();
+    assert_eq!(found.ring.keys().count(), 2);
+    let latest = at(now + 8 * 86_400);
+    for key in found.ring.keys() {
+        let Phase::Retiring { removed_from, .. } = key.phase() else {
+            panic!("{key:?}")
+        };
+        assert!(removed_from <= latest, "{key:?}");
+    }
+}
+
+#[test]
+fn rot_008_a_record_of_an_implausible_generation_is_not_believed() {
+    let ring = with_active(&terms());
+    for generation in [u64::MAX, (1 << 32) + ring.generation() + 1] {
+        let record = forged(&ring, |text| text["generation"] = generation.into());
+        let now = at(START + 1);
+        let found = reconcile(None, &Stored::Empty, Some(&record), &terms(), now).unwrap();
+        assert_eq!(found.ring, Ring::default());
+        let found = reconcile(Some(&ring), &Stored::Empty, Some(&record), &terms(), now).unwrap();
+        assert_eq!(found.ring.generation(), ring.generation() + 1);
+    }
+}
+
+#[test]
+fn rot_008_a_record_adds_no_key_to_the_ring_of_a_running_server() {
+    let ring = with_active(&terms());
+    let record = forged(&ring, |text| {
+        text["generation"] = (ring.generation() + 1).into();
+        let mut key = text["keys"][0].clone();
+        key["kid"] = "forged".into();
+        key["state"] = "retiring".into();
+        key["retired"] = key["activated"].take();
+        key["removedFrom"] = "9999-12-01T00:00:00Z".into();
+        text["keys"].as_array_mut().unwrap().push(key);
+    });
+    let now = at(START + 1);
+    let damaged = Stored::Damaged("nonsense".to_owned());
+    for stored in [Stored::Empty, damaged] {
+        let found = reconcile(Some(&ring), &stored, Some(&record), &terms(), now).unwrap();
+        assert_eq!(
+            (phase(&found.ring, "a"), phase(&found.ring, "forged")),
+            ("active", "gone")
+        );
+        assert!(found.ring.generation() > record.generation());
+    }
+}
+
+/// The stale replica is the first to put the ring back: the key that it has goes on signing, rather than nobody for the time of a wait.
+#[test]
+fn rot_008_a_key_that_the_record_retired_for_an_unknown_one_goes_on_signing() {
+    let ring = with_active(&terms());
+    let next = with_prepared(&terms());
+    let rotated = step(&next, &terms(), wish("1"), "c", START + WAIT).ring;
+    assert_eq!(phase(&rotated, "a"), "retiring");
+    let now = at(START + WAIT + 1);
+    let found = reconcile(Some(&ring), &Stored::Empty, Some(&rotated), &terms(), now).unwrap();
+    assert_eq!(
+        (phase(&found.ring, "a"), phase(&found.ring, "b")),
+        ("active", "gone")
+    );
 }
