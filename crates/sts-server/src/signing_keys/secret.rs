@@ -26,6 +26,9 @@ const ALGORITHM: &str = "sts.tremolo.io/algorithm";
 const ROTATE: &str = "sts.tremolo.io/rotate";
 const REVOKE: &str = "sts.tremolo.io/revoke";
 
+/// What `kubectl apply` leaves on what it applied: all of it, and so the private key of a user who applied a Secret with his own.
+const LAST_APPLIED: &str = "kubectl.kubernetes.io/last-applied-configuration";
+
 /// The data keys a user's own key may have: of a Secret of type `kubernetes.io/tls`, as OpenUnison's users have it, or a PEM file.
 const GIVEN: [&str; 2] = ["tls.key", "signing-key.pem"];
 
@@ -147,7 +150,7 @@ fn read_key(key: &RingKey, data: Option<&BTreeMap<String, ByteString>>) -> Resul
     }
 }
 
-/// Writes a ring into the Secret that was read. What is not ours stays as it is.
+/// Writes a ring into the Secret that was read. What is not ours stays as it is, except for a copy of the user's key.
 pub(super) fn render(
     mut secret: Secret,
     ring: &Ring,
@@ -175,8 +178,9 @@ pub(super) fn render(
     let annotations = secret.meta_mut().annotations.get_or_insert_default();
     annotations.insert(RING.to_owned(), ring.render());
     annotations.insert(STATUS.to_owned(), ring.status());
-    annotations.remove(KID);
-    annotations.remove(ALGORITHM);
+    for name in [KID, ALGORITHM, LAST_APPLIED] {
+        annotations.remove(name);
+    }
     if let Some(active) = ring.active() {
         annotations.insert(KID.to_owned(), active.id().to_string());
         annotations.insert(ALGORITHM.to_owned(), active.algorithm().name().to_owned());
@@ -184,12 +188,13 @@ pub(super) fn render(
     Ok(secret)
 }
 
-/// What others wrote on the Secret. The ring is left out: without its keys it would be a damaged one.
+/// What others wrote on the Secret. The ring is left out: without its keys it would be a damaged one. So is what `kubectl apply` remembers:
+/// a key that is deleted with its Secret must not come back as an annotation.
 pub(super) fn foreign_labels(secret: &Secret) -> Labels {
     let metadata = secret.meta();
-    let ours = [RING, STATUS, KID, ALGORITHM];
+    let left_out = [RING, STATUS, KID, ALGORITHM, LAST_APPLIED];
     let annotations = metadata.annotations.clone().map(|mut annotations| {
-        annotations.retain(|name, _| !ours.contains(&name.as_str()));
+        annotations.retain(|name, _| !left_out.contains(&name.as_str()));
         annotations
     });
     Labels {
@@ -220,4 +225,34 @@ fn ring_name(name: &str) -> Option<&str> {
         .or_else(|| name.strip_suffix(".jwk"))?;
     let inner = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_');
     (id.len() == 43 && id.bytes().all(inner)).then_some(id)
+}
+
+#[cfg(test)]
+mod tests {
+    use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
+
+    use super::*;
+
+    #[test]
+    fn what_kubectl_applied_is_not_put_back() {
+        let annotations = [RING, LAST_APPLIED, "team"].map(|name| (name.to_owned(), String::new()));
+        let secret = Secret {
+            metadata: ObjectMeta {
+                annotations: Some(annotations.into()),
+                ..ObjectMeta::default()
+            },
+            ..Secret::default()
+        };
+        let kept = foreign_labels(&secret).annotations.unwrap();
+        assert_eq!(kept.keys().collect::<Vec<_>>(), ["team"]);
+    }
+
+    #[test]
+    fn what_kubectl_applied_does_not_stay_beside_a_ring() {
+        let mut secret = Secret::default();
+        let annotations = secret.meta_mut().annotations.get_or_insert_default();
+        annotations.insert(LAST_APPLIED.to_owned(), "{}".to_owned());
+        let written = render(secret, &Ring::default(), &Keys::new()).unwrap();
+        assert!(!written.annotations().contains_key(LAST_APPLIED));
+    }
 }
