@@ -131,6 +131,16 @@ impl ControlPlane {
         self.send("PATCH", &path, kind, Some(object)).await
     }
 
+    /// Server-side apply with somebody's token; the path has its parameters.
+    pub(crate) async fn apply_as(&self, token: &str, path: &str, object: &Value) -> (u16, Value) {
+        let Some(client) = self.client() else {
+            return (0, Value::Null);
+        };
+        let kind = "application/apply-patch+yaml";
+        self.send_with(&client, token, "PATCH", path, kind, Some(object))
+            .await
+    }
+
     async fn send(
         &self,
         method: &str,
@@ -139,7 +149,10 @@ impl ControlPlane {
         body: Option<&Value>,
     ) -> (u16, Value) {
         match self.client() {
-            Some(client) => self.send_with(&client, method, path, kind, body).await,
+            Some(client) => {
+                self.send_with(&client, &self.token, method, path, kind, body)
+                    .await
+            }
             None => (0, Value::Null),
         }
     }
@@ -154,12 +167,14 @@ impl ControlPlane {
     ) -> (u16, Value) {
         let body = (!body.is_null()).then_some(body);
         let kind = "application/json";
-        self.send_with(client, method, path, kind, body).await
+        self.send_with(client, &self.token, method, path, kind, body)
+            .await
     }
 
     async fn send_with(
         &self,
         client: &Client,
+        token: &str,
         method: &str,
         path: &str,
         kind: &str,
@@ -167,7 +182,7 @@ impl ControlPlane {
     ) -> (u16, Value) {
         let mut request = client
             .request(method.parse().unwrap(), format!("{}{path}", self.url))
-            .bearer_auth(&self.token);
+            .bearer_auth(token);
         if let Some(body) = body {
             request = request.header("content-type", kind).body(body.to_string());
         }

@@ -168,3 +168,66 @@ async fn a_certificate_secret_of_somebody_else_is_named_and_left_alone() {
     assert!(said.contains("server-tls"), "{said}");
     assert_eq!(install.plane.get(&path).await, before);
 }
+
+/// As the chart has it: with the right to create a key's Secret by its name comes none to another ServiceAccount's token.
+#[tokio::test]
+async fn the_server_cannot_make_a_secret_that_the_control_plane_fills_with_a_token() {
+    const POLICIES: &str = "/apis/admissionregistration.k8s.io/v1/validatingadmissionpolicies";
+    let install = Install::new().await;
+    let (plane, name) = (install.plane, &install.namespace);
+    let policy = json!({
+        "metadata": {"name": name},
+        "spec": {
+            "failurePolicy": "Fail",
+            "matchConstraints": {
+                "resourceRules": [{"operations": ["CREATE", "UPDATE"], "apiGroups": [""], "apiVersions": ["v1"],
+                    "resources": ["secrets"], "scope": "Namespaced"}],
+                "namespaceSelector": {"matchLabels": {"kubernetes.io/metadata.name": name}},
+            },
+            "matchConditions": [{"name": "is-the-server",
+                "expression": format!("request.userInfo.username == \"system:serviceaccount:{name}:server\"")}],
+            "validations": [
+                {"expression": "(has(object.type) && object.type in [\"Opaque\", \"kubernetes.io/tls\"])\n\
+                    || (oldObject != null && has(object.type) && has(oldObject.type) && object.type == oldObject.type)",
+                    "message": "types Opaque and kubernetes.io/tls only", "reason": "Forbidden"},
+                {"expression": "!has(object.metadata.ownerReferences)\n\
+                    || object.metadata.ownerReferences.all(one, oldObject != null && has(oldObject.metadata.ownerReferences)\n\
+                    && oldObject.metadata.ownerReferences.exists(old, old.uid == one.uid))",
+                    "message": "no ownerReferences", "reason": "Forbidden"},
+            ],
+        },
+    });
+    drop(plane.create(POLICIES, policy).await);
+    let binding = json!({"metadata": {"name": name}, "spec": {"policyName": name, "validationActions": ["Deny"]}});
+    let bindings = POLICIES.replace("policies", "policybindings");
+    drop(plane.create(&bindings, binding).await);
+
+    let token = plane.token(name, "server", None, None).await;
+    let path = install.path("secrets/aws-signing-key");
+    let apply = async |object: Value| {
+        let url = format!("{path}?fieldManager=thief&force=true");
+        plane.apply_as(&token, &url, &object).await
+    };
+    plane.delete(&path).await;
+    let stolen = json!({"apiVersion": "v1", "kind": "Secret", "type": "kubernetes.io/service-account-token",
+        "metadata": {"name": "aws-signing-key", "annotations": {"kubernetes.io/service-account.name": "injector"}}});
+    // The policy is known to the API server a moment after it was created.
+    eventually("the policy refuses it", async || {
+        let (status, answer) = apply(stolen.clone()).await;
+        if status == 201 {
+            plane.delete(&path).await;
+        }
+        let message = answer["message"].as_str().unwrap_or_default();
+        (status == 403 && message.contains("types Opaque")).then_some(())
+    })
+    .await;
+    let owner = json!({"apiVersion": "v1", "kind": "ConfigMap", "name": "server-ca", "uid": "1"});
+    let owned = json!({"apiVersion": "v1", "kind": "Secret", "type": "Opaque",
+        "metadata": {"name": "aws-signing-key", "ownerReferences": [owner]}});
+    let (status, answer) = apply(owned).await;
+    assert_eq!(status, 403, "{answer}");
+    // What it does every day it still may.
+    let mut server = Process::server(&install);
+    server.becomes_ready().await;
+    assert_eq!(secret(&install).await["type"], "Opaque");
+}
