@@ -13,7 +13,7 @@ use kube::core::WatchEvent;
 use sts_core::ident::{ClusterName, Uid};
 use sts_core::liveness::Existence;
 use svc_runtime::log::chain;
-use tokio::time::{Instant, sleep, sleep_until, timeout};
+use tokio::time::{Instant, sleep, sleep_until, timeout, timeout_at};
 
 use super::index::{Entries, Index};
 use super::miss::Misses;
@@ -30,6 +30,11 @@ const LARGEST_PAGE: usize = 64 << 20;
 const PACE: Duration = Duration::from_secs(1);
 /// How long a watch may be silent: it ends by itself before that.
 const SILENCE: Duration = Duration::from_secs(15);
+/// How old a list gets before everything is listed anew, whatever the watch does: a stream that is opened and renewed but brings nothing,
+/// or not all, must not keep what was known once fresh for ever.
+const LIST_EVERY: Duration = Duration::from_secs(300);
+/// How soon one list is followed by the next: a watch that breaks each time at once must not cost one list after the other.
+const LIST_PACE: Duration = Duration::from_secs(10);
 /// How long one object may take, and how large the answer may be.
 const ONE_PATIENCE: Duration = Duration::from_secs(5);
 const LARGEST_ONE: usize = 2 << 20;
@@ -47,10 +52,24 @@ pub(super) struct Followed {
 
 /// Why a watch ended.
 enum Ended {
-    /// Its time was over, or the connection broke: it goes on from where it was.
+    /// Its time was over, or it broke after it had brought something: it goes on from where it was.
     Resumable,
-    /// What happened meanwhile is not known any more (status 410): everything is listed again.
+    /// It broke without having brought anything. Once that is the connection; twice in a row, nothing tells a stream that only looks alive
+    /// from one of a cluster in which nothing happens.
+    Silent,
+    /// What happened meanwhile is not known any more (status 410), or what came makes no sense: everything is listed again.
     TooOld,
+}
+
+impl Ended {
+    /// How a watch ended that broke.
+    const fn after(brought: bool) -> Self {
+        if brought {
+            Self::Resumable
+        } else {
+            Self::Silent
+        }
+    }
 }
 
 impl Followed {
@@ -123,6 +142,7 @@ impl Followed {
     /// Lists, then watches from there. Never ends.
     async fn keep(&self, client: &Client) {
         loop {
+            let listed = Instant::now();
             let mut version = match self.list(client).await {
                 Ok(version) => version,
                 Err(error) => {
@@ -132,7 +152,21 @@ impl Followed {
                 }
             };
             tracing::info!(cluster = %self.cluster, kind = self.kind.plural(), count = self.index.len(), "objects are listed");
-            while let Ended::Resumable = self.watch(client, &mut version).await {}
+            self.watches(client, &mut version, listed + LIST_EVERY)
+                .await;
+            sleep_until(listed + LIST_PACE).await;
+        }
+    }
+
+    /// One watch after the other, until everything has to be listed again; `until` at the latest, also where one watch never ends.
+    async fn watches(&self, client: &Client, version: &mut String, until: Instant) {
+        let mut was_silent = false;
+        while let Ok(ended) = timeout_at(until, self.watch(client, version)).await {
+            match ended {
+                Ended::Resumable => was_silent = false,
+                Ended::Silent if !was_silent => was_silent = true,
+                Ended::Silent | Ended::TooOld => return,
+            }
         }
     }
 
@@ -171,26 +205,34 @@ impl Followed {
         };
         let events = match timeout(SILENCE, events).await {
             Ok(Ok(events)) => events,
-            Ok(Err(error)) => return self.broken(&error).await,
-            Err(_) => return self.broken(&CallError::Slow { patience: SILENCE }).await,
+            Ok(Err(error)) => return self.broken(&error, Ended::Silent).await,
+            Err(_) => {
+                let slow = CallError::Slow { patience: SILENCE };
+                return self.broken(&slow, Ended::Silent).await;
+            }
         };
         self.give_sign(began);
         let mut events = pin!(events);
+        let mut brought = false;
         loop {
             let event = match timeout(SILENCE, events.next()).await {
                 Ok(Some(Ok(event))) => event,
-                Ok(Some(Err(error))) => return self.broken(&error).await,
+                Ok(Some(Err(error))) => return self.broken(&error, Ended::after(brought)).await,
                 Ok(None) => {
                     sleep_until(began + PACE).await;
                     return Ended::Resumable;
                 }
-                Err(_) => return self.broken(&CallError::Slow { patience: SILENCE }).await,
+                Err(_) => {
+                    let slow = CallError::Slow { patience: SILENCE };
+                    return self.broken(&slow, Ended::after(brought)).await;
+                }
             };
             match self.take(event, version) {
                 Ok(()) => self.give_sign(Instant::now()),
                 Err(CallError::Refused { status: 410 }) => return Ended::TooOld,
-                Err(error) => return self.broken(&error).await,
+                Err(error) => return self.broken(&error, Ended::after(brought)).await,
             }
+            brought = true;
         }
     }
 
@@ -216,17 +258,25 @@ impl Followed {
         Ok(())
     }
 
-    /// A watch that broke is taken up where it was, after a pause.
-    async fn broken(&self, error: &CallError) -> Ended {
-        if let CallError::Unreachable(source) = error
-            && let Some(kube::Error::Api(status)) = source.downcast_ref()
+    /// A watch that broke is taken up where it was, after a pause, as far as `ended` allows. Not so where what came cannot be understood:
+    /// it would be lost, or come again and again.
+    async fn broken(&self, error: &CallError, ended: Ended) -> Ended {
+        let source = if let CallError::Unreachable(source) = error {
+            source.downcast_ref()
+        } else {
+            None
+        };
+        if let Some(kube::Error::Api(status)) = source
             && status.code == 410
         {
             return Ended::TooOld;
         }
         tracing::warn!(cluster = %self.cluster, kind = self.kind.plural(), error = %chain(error), "watch broke");
         sleep(RETRY).await;
-        Ended::Resumable
+        match (error, source) {
+            (CallError::Malformed, _) | (_, Some(kube::Error::SerdeError(_))) => Ended::TooOld,
+            _ => ended,
+        }
     }
 }
 
@@ -238,4 +288,69 @@ async fn page(
 ) -> Result<Page, CallError> {
     let answer = call(client, request, limit, patience).await?;
     serde_json::from_slice(&answer).or(Err(CallError::Malformed))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::convert::Infallible;
+    use std::sync::Arc;
+    use std::sync::atomic::{AtomicU32, Ordering};
+
+    use axum::body::{Body, Bytes};
+    use axum::http::{Request, Response};
+    use futures_util::stream;
+    use svc_runtime::KubeClients;
+
+    use super::*;
+
+    /// How often everything is listed in this time, by an API server whose watches all look like this.
+    async fn lists(watch: fn() -> Body, seconds: u64) -> u32 {
+        let lists = Arc::new(AtomicU32::new(0));
+        let counted = Arc::clone(&lists);
+        let answer = move |request: Request<kube::client::Body>| {
+            let is_watch = request.uri().query().unwrap().contains("watch=true");
+            let body = if is_watch {
+                watch()
+            } else {
+                counted.fetch_add(1, Ordering::Relaxed);
+                Body::from(r#"{"metadata":{"resourceVersion":"7"},"items":null}"#)
+            };
+            async { Ok::<_, Infallible>(Response::new(body)) }
+        };
+        let client = Client::new(tower::service_fn(answer), "default");
+        let api_server = ApiServer::own(KubeClients {
+            watches: client.clone(),
+            requests: client,
+        });
+        let cluster = ClusterName::parse("local").unwrap();
+        let followed = Followed::new(cluster, Kind::Pod, api_server);
+        let time = Duration::from_secs(seconds);
+        assert!(timeout(time, followed.follow()).await.is_err());
+        lists.load(Ordering::Relaxed)
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_watch_that_is_opened_and_dead_twice_in_a_row_leads_to_a_new_list() {
+        let dead = || Body::from_stream(stream::pending::<Result<Bytes, Infallible>>());
+        assert_eq!(lists(dead, 30).await, 1);
+        assert_eq!(lists(dead, 40).await, 2);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_malformed_event_leads_to_a_new_list() {
+        let shapeless = || Body::from("{\"type\":\"ADDED\",\"object\":{}}\n");
+        assert_eq!(lists(shapeless, 15).await, 2);
+        let no_uid = || {
+            Body::from(
+                "{\"type\":\"ADDED\",\"object\":{\"metadata\":{\"namespace\":\"n\",\"name\":\"p\",\"uid\":\"?\",\"resourceVersion\":\"9\"}}}\n",
+            )
+        };
+        assert_eq!(lists(no_uid, 15).await, 2);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn everything_is_listed_anew_every_five_minutes() {
+        assert_eq!(lists(Body::empty, 290).await, 1);
+        assert_eq!(lists(Body::empty, 310).await, 2);
+    }
 }
