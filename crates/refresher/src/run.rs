@@ -1,4 +1,4 @@
-//! `run` and `once`: a [`Keeper`] for each endpoint.
+//! `run` and `once`: a keeper (`keeper.rs`) for each endpoint.
 
 use std::process::ExitCode;
 use std::sync::Arc;

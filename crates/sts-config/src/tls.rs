@@ -35,7 +35,7 @@ pub enum ServingTls {
     },
 }
 
-/// When certificates are renewed and CAs follow each other. Invariant: the times leave room for each other, see [`CertificateRotation::read`].
+/// When certificates are renewed and CAs follow each other. Invariant: the times leave room for each other, which `read` checks.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub struct CertificateRotation {
     /// How long a CA's own certificate is valid.

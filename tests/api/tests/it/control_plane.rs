@@ -3,6 +3,7 @@
 use std::net::{SocketAddr, TcpListener};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command};
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::mpsc;
 use std::time::Duration;
 
@@ -275,9 +276,24 @@ fn binaries() -> PathBuf {
     folder
 }
 
+/// A port that nobody listens at, given out once: below those that the kernel takes for outgoing connections, since one of these could
+/// take a port between here and the program that is to have it.
 pub(crate) fn free_port() -> SocketAddr {
-    let listener = TcpListener::bind(("127.0.0.1", 0)).unwrap();
-    listener.local_addr().unwrap()
+    const FIRST: u16 = 20_000;
+    const COUNT: u32 = 12_000;
+    static NEXT: AtomicU32 = AtomicU32::new(0);
+    // Two runs beside each other begin at different ports.
+    let start = std::process::id();
+    loop {
+        let step = NEXT.fetch_add(1, Ordering::Relaxed);
+        assert!(step < COUNT, "no port is free");
+        let offset = u16::try_from(start.wrapping_mul(97).wrapping_add(step) % COUNT).unwrap();
+        let address = SocketAddr::from(([127, 0, 0, 1], FIRST + offset));
+        let anywhere = SocketAddr::from(([0, 0, 0, 0], address.port()));
+        if TcpListener::bind(anywhere).is_ok() {
+            return address;
+        }
+    }
 }
 
 /// Starts the script on a thread that lives as long as the control plane shall: the kernel signals the script when that thread ends, and
