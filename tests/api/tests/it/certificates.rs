@@ -378,7 +378,9 @@ async fn with_a_given_certificate_the_injector_is_ready_while_the_live_ca_bundle
     let path = format!("{}/{}", webhook::CONFIGURATIONS, install.namespace);
     let put = async |bundle: &str| {
         let mut object = install.plane.get(&path).await;
-        object["webhooks"][0]["clientConfig"]["caBundle"] = json!(STANDARD.encode(bundle));
+        for webhook in object["webhooks"].as_array_mut().unwrap() {
+            webhook["clientConfig"]["caBundle"] = json!(STANDARD.encode(bundle));
+        }
         drop(install.plane.ok("PUT", &path, Some(&object)).await);
     };
     let [other, ..] = given(&name);
