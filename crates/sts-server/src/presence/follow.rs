@@ -59,6 +59,9 @@ enum Ended {
     Silent,
     /// What happened meanwhile is not known any more (status 410), or what came makes no sense: everything is listed again.
     TooOld,
+    /// It could not be opened, which is no sign of life. It is tried again and not made up for by lists: nobody would notice that what goes
+    /// is only seen at the next one.
+    Unopened,
 }
 
 impl Ended {
@@ -165,6 +168,7 @@ impl Followed {
             match ended {
                 Ended::Resumable => was_silent = false,
                 Ended::Silent if !was_silent => was_silent = true,
+                Ended::Unopened => {}
                 Ended::Silent | Ended::TooOld => return,
             }
         }
@@ -205,10 +209,10 @@ impl Followed {
         };
         let events = match timeout(SILENCE, events).await {
             Ok(Ok(events)) => events,
-            Ok(Err(error)) => return self.broken(&error, Ended::Silent).await,
+            Ok(Err(error)) => return self.broken(&error, Ended::Unopened).await,
             Err(_) => {
                 let slow = CallError::Slow { patience: SILENCE };
-                return self.broken(&slow, Ended::Silent).await;
+                return self.broken(&slow, Ended::Unopened).await;
             }
         };
         self.give_sign(began);
