@@ -102,13 +102,13 @@ async fn decide(
     drop(signer()?);
     let (cluster, verified) = check(endpoint, token, now).await?;
     *subject = Some(Subject::of(&verified, cluster.name()));
+    endpoint.limits.pod(cluster.name(), &verified.pod().uid)?;
     let request = Request {
         role: role.as_ref(),
         ..Request::of(cluster.name())
     };
     let permission =
         authorize(&endpoint.policy, request, verified).map_err(ExchangeError::Refused)?;
-    endpoint.limits.pod(permission.token().pod())?;
     let confirming = &endpoint.confirming;
     let grant = confirming.confirm(cluster, token, permission, now).await?;
     // Asked again, since a key may have been revoked meanwhile.

@@ -1,7 +1,7 @@
 //! How often one caller may come, so that none can take the service away from the others.
 //!
 //! Twice: by address, before anything is looked at, which bounds what a stranger can make us compute; and by pod, once its token is
-//! verified and a rule allows it, which bounds what a pod can make us sign and ask the API server, from wherever it comes.
+//! verified, which bounds what a pod can make us decide, sign and ask the API server, from wherever it comes, whether a rule allows it or not.
 
 use std::hash::Hash;
 use std::net::{IpAddr, Ipv6Addr, SocketAddr};
@@ -12,13 +12,14 @@ use std::time::Duration;
 use governor::clock::{Clock as _, DefaultClock};
 use governor::{DefaultKeyedRateLimiter, Quota, RateLimiter};
 use sts_config::RateLimit;
-use sts_core::verify::Pod;
+use sts_core::ident::{ClusterName, Uid};
 
 /// The limits of all endpoints. Clones share them.
 #[derive(Clone)]
 pub(crate) struct RateLimits {
     addresses: Limit<IpAddr>,
-    pods: Limit<String>,
+    /// With the cluster: one cluster's key could sign tokens with the uids of another's pods, and use up what these may.
+    pods: Limit<(ClusterName, Uid)>,
 }
 
 /// A caller came too often.
@@ -48,12 +49,12 @@ impl RateLimits {
         self.addresses.count(&network(source.ip()))
     }
 
-    /// One more exchange of a pod.
-    pub(crate) fn pod(&self, pod: &Pod) -> Result<(), TooOften> {
+    /// One more exchange of a pod of a cluster.
+    pub(crate) fn pod(&self, cluster: &ClusterName, pod: &Uid) -> Result<(), TooOften> {
         if self.pods.0.is_none() {
             return Ok(());
         }
-        self.pods.count(&pod.uid.as_str().to_owned())
+        self.pods.count(&(cluster.clone(), pod.clone()))
     }
 
     /// Forgets the callers who have not come for a while. To be called now and then: what is kept of each would never go away.
@@ -135,6 +136,23 @@ mod tests {
         assert!(allowed(&limits, "[fd00::2]:1"));
         assert!(!allowed(&limits, "[fd00::3]:1"));
         assert!(allowed(&limits, "[fd00:0:0:1::1]:1"));
+    }
+
+    #[test]
+    fn a_pod_of_one_cluster_does_not_use_up_what_anothers_may() {
+        let limits = RateLimits::new(RateLimit {
+            per_address: None,
+            per_pod: NonZeroU32::new(1),
+        });
+        let uid = Uid::parse("22222222-2222-4333-8444-555555555555").unwrap();
+        let allowed = |cluster: &str| {
+            limits
+                .pod(&ClusterName::parse(cluster).unwrap(), &uid)
+                .is_ok()
+        };
+        assert!(allowed("blue") && allowed("blue"), "twice the rate at once");
+        assert!(!allowed("blue"));
+        assert!(allowed("green"));
     }
 
     #[test]

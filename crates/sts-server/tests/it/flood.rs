@@ -98,6 +98,19 @@ async fn http_020_a_pod_is_limited_wherever_it_comes_from() {
     assert_eq!(lines[2]["pod"], "p1", "a verified subject is named");
 }
 
+#[tokio::test]
+async fn http_020_a_pod_that_no_rule_allows_is_limited_as_well() {
+    let server = limited(0, 1).await;
+    let stranger = valid()
+        .at("/kubernetes.io/namespace", "team-b")
+        .claim("sub", "system:serviceaccount:team-b:app")
+        .sign(TestKey::rsa());
+    for status in [403, 403, 429] {
+        let answer = server.bearer("/aws/token", &stranger).await;
+        assert_eq!(answer.status(), status);
+    }
+}
+
 /// Connections that never come to a request. 300 of them, each with a byte of its head a second.
 #[tokio::test]
 async fn http_016_heads_that_drip_are_closed_and_hold_nobody_up() {
