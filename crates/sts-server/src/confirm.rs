@@ -63,25 +63,36 @@ impl Confirming {
         // The configuration is refused where a cluster cannot be called.
         let reviewer = cluster.reviewer.as_ref().ok_or(UNREACHABLE)?;
         let audience = permission.token().audience().clone();
-        let Ok(review) = reviewer.review(token, &audience).await else {
-            let last = self.verdicts.last(cluster.name(), &permission);
-            let in_grace = |last| accept_in_grace(permission, &last, self.grace, now).ok();
-            return last.and_then(in_grace).ok_or(UNREACHABLE);
+        let pod = (cluster.name().clone(), permission.token().pod().uid.clone());
+        let review = match reviewer.review(token, &audience).await {
+            Ok(review) => review,
+            Err(error) if error.is_silence() => {
+                let last = self.verdicts.last(&pod);
+                let in_grace = |last| accept_in_grace(permission, &last, self.grace, now).ok();
+                return last.and_then(in_grace).ok_or(UNREACHABLE);
+            }
+            Err(_) => return Err(UNREACHABLE),
         };
-        let grant = agree(permission, &review).map_err(ExchangeError::Liveness)?;
-        self.remember(cluster, &grant, now);
-        Ok(grant)
+        match agree(permission, &review) {
+            Ok(grant) => {
+                self.remember(pod, &grant, now);
+                Ok(grant)
+            }
+            Err(error) => {
+                // Its newest word is a no: an older yes must not count when it falls silent later.
+                self.verdicts.forget(&pod);
+                Err(ExchangeError::Liveness(error))
+            }
+        }
     }
 
-    fn remember(&self, cluster: &Cluster, grant: &Grant, now: UnixSeconds) {
+    fn remember(&self, pod: (ClusterName, Uid), grant: &Grant, now: UnixSeconds) {
         if self.grace.get().is_zero() {
             return;
         }
         if let Some(verdict) = grant.verdict(now) {
             let oldest = now.saturating_sub(self.grace.get());
-            let pod = grant.permission().token().pod().uid.clone();
-            self.verdicts
-                .put((cluster.name().clone(), pod), verdict, oldest);
+            self.verdicts.put(pod, verdict, oldest);
         }
     }
 
@@ -104,9 +115,12 @@ const UNREACHABLE: ExchangeError = ExchangeError::Unavailable {
 };
 
 impl Verdicts {
-    fn last(&self, cluster: &ClusterName, permission: &Permission) -> Option<Verdict> {
-        let pod = permission.token().pod().uid.clone();
-        self.lock().get(&(cluster.clone(), pod)).cloned()
+    fn last(&self, key: &(ClusterName, Uid)) -> Option<Verdict> {
+        self.lock().get(key).cloned()
+    }
+
+    fn forget(&self, key: &(ClusterName, Uid)) {
+        drop(self.lock().remove(key));
     }
 
     fn put(&self, key: (ClusterName, Uid), verdict: Verdict, oldest: UnixSeconds) {

@@ -84,6 +84,8 @@ fn answer_in_time(config: &mut Config) {
     config.read_timeout = Some(READ_TIMEOUT);
     // Else the time a pooled connection lay idle counts against the next answer.
     config.reset_reader_on_write = true;
+    // Whoever waits asks again by itself; a 429 that is asked again in silence would look like no answer.
+    config.default_retry = false;
 }
 
 async fn connect(

@@ -42,6 +42,18 @@ pub enum CallError {
     Unreachable(#[source] Box<dyn std::error::Error + Send + Sync>),
 }
 
+impl CallError {
+    /// Whether the API server said nothing: it could not be asked, or it failed. What it refuses, or says so that it cannot be
+    /// understood, is a word of its own.
+    pub(crate) fn is_silence(&self) -> bool {
+        match self {
+            Self::NoClient | Self::Slow { .. } | Self::Unreachable(_) => true,
+            Self::Refused { status } => (500..600).contains(status),
+            Self::Malformed | Self::TooLarge { .. } => false,
+        }
+    }
+}
+
 /// Calls; the body of a 2xx answer.
 pub(crate) async fn call(
     client: &Client,

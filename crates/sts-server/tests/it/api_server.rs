@@ -60,6 +60,11 @@ struct StandIn {
 
 /// A server whose endpoint `aws` asks an API server that has keys, and answers TokenReviews as the test says.
 async fn start_with(answer: Answer) -> (Server, StandIn) {
+    start_in("tokenReview", answer).await
+}
+
+/// The same, with this `verification:` and what follows it.
+async fn start_in(verification: &str, answer: Answer) -> (Server, StandIn) {
     let mut setup = Setup::new();
     let stand_in = StandIn {
         reviews: Arc::default(),
@@ -108,7 +113,7 @@ async fn start_with(answer: Answer) -> (Server, StandIn) {
         (issuer, String::new()),
         (
             "verification: jwks".to_owned(),
-            "verification: tokenReview".to_owned(),
+            format!("verification: {verification}"),
         ),
     ];
     (setup.start().await, stand_in)
@@ -175,6 +180,37 @@ async fn live_017_answers_that_say_nothing_are_503() {
     assert_eq!(server.bearer("/aws/token", &token()).await.status(), 200);
     let log = server.lines().join("\n");
     assert!(!log.contains(&token()), "no token in the log");
+}
+
+/// Grace bridges an API server that is silent; what it refuses is its word, and a no puts an end to an older yes.
+#[tokio::test]
+async fn grace_counts_only_while_the_api_server_is_silent_and_until_it_says_no() {
+    let good = || Answer::body(201, good_review());
+    let (server, stand_in) = start_in("tokenReview\n  grace: 1m", good()).await;
+    let ask = async |answer: Answer| {
+        *stand_in.answer.lock().unwrap() = answer;
+        let response = server.bearer("/aws/token", &token()).await;
+        response.status().as_u16()
+    };
+    assert_eq!(ask(Answer::body(500, "{}")).await, 503, "no word yet");
+    assert_eq!(ask(good()).await, 200);
+    for answer in [
+        Answer::body(500, "{}"),
+        Answer::body(503, ""),
+        Answer::Nothing,
+    ] {
+        assert_eq!(ask(answer).await, 200);
+    }
+    for (status, body) in [(401, "{}"), (403, "{}"), (429, "{}"), (201, "{"), (302, "")] {
+        let answer = Answer::body(status, body);
+        assert_eq!(ask(answer).await, 503, "{status} {body}");
+    }
+    assert_eq!(ask(Answer::body(500, "{}")).await, 200, "that was no no");
+    let gone = good_review().replace("\"authenticated\":true", "\"authenticated\":false");
+    assert_eq!(ask(Answer::body(201, gone)).await, 401);
+    assert_eq!(ask(Answer::body(500, "{}")).await, 503, "it has said no");
+    let lines = server.audit(13).await;
+    assert_eq!(lines[2]["confirmed_by"], "grace");
 }
 
 /// There is no cache of verdicts: each exchange is a question.
