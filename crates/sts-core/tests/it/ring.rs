@@ -98,6 +98,16 @@ pub(crate) fn with_prepared(terms: &Terms) -> Ring {
     ring
 }
 
+/// And then active, with `a` retiring.
+pub(crate) fn with_rotated(terms: &Terms) -> Ring {
+    let ring = step(&with_prepared(terms), terms, wish("1"), "c", START + WAIT).ring;
+    assert_eq!(
+        (phase(&ring, "a"), phase(&ring, "b")),
+        ("retiring", "active")
+    );
+    ring
+}
+
 pub(crate) fn sighting(keys: &[&str], time: u64) -> Sighting {
     Sighting {
         key_ids: keys.iter().map(|name| id(name)).collect(),
@@ -231,14 +241,7 @@ fn rot_003_a_revoked_prepared_key_leaves_the_active_one_alone() {
 
 #[test]
 fn rot_011_a_retired_key_stays_until_its_last_token_is_dead() {
-    let active = step(
-        &with_prepared(&terms()),
-        &terms(),
-        wish("1"),
-        "c",
-        START + WAIT,
-    )
-    .ring;
+    let active = with_rotated(&terms());
     let retired = START + WAIT;
     let early = step(&active, &terms(), wish("1"), "c", retired + STAY - 1);
     assert_eq!(phase(&early.ring, "a"), "retiring");

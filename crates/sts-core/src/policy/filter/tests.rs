@@ -89,6 +89,29 @@ fn az_008_substrings_are_anchored_and_do_not_overlap() {
 }
 
 #[test]
+fn az_008_a_wildcard_is_found_at_any_depth() {
+    let has = |text| Filter::parse(text).unwrap().has_wildcard();
+    assert!(has("(namespace=team-*)"));
+    assert!(has("(&(saname=app)(|(namespace=a)(!(namespace=team-*))))"));
+    assert!(!has("(&(saname=app)(namespace=a))"));
+}
+
+#[test]
+fn az_007_what_narrows_nothing_among_the_clusters_that_are_taken_is_refused() {
+    let filter = Filter::parse("(cluster=blue)").unwrap();
+    let within = |names: &[&str]| {
+        let clusters: Vec<ClusterName> = names
+            .iter()
+            .map(|name| ClusterName::parse(name).unwrap())
+            .collect();
+        filter.check_within(&clusters)
+    };
+    assert!(within(&["blue"]).is_err(), "everybody");
+    assert!(within(&["green"]).is_err(), "nobody");
+    assert_eq!(within(&["blue", "green"]), Ok(()));
+}
+
+#[test]
 fn az_009_escapes_are_literal() {
     let literal = |filter, node| {
         let filter = Filter::parse(filter).unwrap();

@@ -2,7 +2,9 @@
 
 use sts_core::keys::ring::{Inputs, Loss, Phase, Ring, Step, Stored, reconcile};
 
-use super::{START, WAIT, at, id, phase, step, terms, wish, with_active, with_prepared};
+use super::{
+    START, WAIT, at, id, phase, step, terms, wish, with_active, with_prepared, with_rotated,
+};
 
 #[test]
 fn rot_008_a_deleted_ring_is_put_back_with_a_new_key() {
@@ -70,14 +72,7 @@ fn rot_009_nonsense_is_repaired_from_memory_and_otherwise_left_alone() {
 #[test]
 fn rot_010_an_older_ring_is_not_taken() {
     let old = with_active(&terms());
-    let new = step(
-        &with_prepared(&terms()),
-        &terms(),
-        wish("1"),
-        "c",
-        START + WAIT,
-    )
-    .ring;
+    let new = with_rotated(&terms());
     let restored = Stored::Whole(old);
     let found = reconcile(Some(&new), &restored, None, &terms(), at(START + WAIT)).unwrap();
     assert_eq!(
@@ -93,14 +88,7 @@ fn rot_010_an_older_ring_is_not_taken() {
 
 #[test]
 fn rot_010_a_key_cut_out_by_hand_is_published_again() {
-    let new = step(
-        &with_prepared(&terms()),
-        &terms(),
-        wish("1"),
-        "c",
-        START + WAIT,
-    )
-    .ring;
+    let new = with_rotated(&terms());
     let found = reconcile(
         Some(&new),
         &without(&new, "a"),
@@ -193,14 +181,7 @@ fn forged(ring: &Ring, forge: impl FnOnce(&mut serde_json::Value)) -> Ring {
 
 #[test]
 fn rot_008_a_record_of_keys_for_ever_keeps_them_a_day_and_a_week_at_most() {
-    let rotated = step(
-        &with_prepared(&terms()),
-        &terms(),
-        wish("1"),
-        "c",
-        START + WAIT,
-    )
-    .ring;
+    let rotated = with_rotated(&terms());
     let record = forged(&rotated, |text| {
         for key in text["keys"].as_array_mut().unwrap() {
             key["lifetimeSeconds"] = u64::MAX.into();

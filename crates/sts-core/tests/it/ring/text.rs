@@ -2,7 +2,7 @@
 
 use sts_core::keys::ring::{Inputs, Phase, Ring, RingTextError};
 
-use super::{START, WAIT, at, id, step, terms, wish, with_active, with_prepared};
+use super::{START, WAIT, at, id, step, terms, wish, with_active, with_prepared, with_rotated};
 
 #[test]
 fn a_ring_comes_back_from_its_text() {
@@ -11,14 +11,7 @@ fn a_ring_comes_back_from_its_text() {
         revoke: &revoked,
         ..wish("2")
     };
-    let active = step(
-        &with_prepared(&terms()),
-        &terms(),
-        wish("1"),
-        "c",
-        START + WAIT,
-    )
-    .ring;
+    let active = with_rotated(&terms());
     let ring = step(&active, &terms(), inputs, "d", START + WAIT + 1).ring;
     assert_eq!(Ring::parse(&ring.render()), Ok(ring));
 }
@@ -76,14 +69,7 @@ fn what_a_person_reads_says_where_a_rotation_stands() {
 
 #[test]
 fn disc_005_next_current_and_previous_keys_are_published_in_the_order_of_their_use() {
-    let active = step(
-        &with_prepared(&terms()),
-        &terms(),
-        wish("1"),
-        "c",
-        START + WAIT,
-    )
-    .ring;
+    let active = with_rotated(&terms());
     let ring = step(&active, &terms(), wish("2"), "c", START + WAIT).ring;
     let published: Vec<&str> = ring.keys().map(|key| key.id().as_str()).collect();
     assert_eq!(published, ["b", "c", "a"]);
