@@ -5,6 +5,11 @@
     reason = "the terminal is what it is for"
 )]
 
+#[cfg(not(target_os = "linux"))]
+compile_error!(
+    "the test cluster is made of Linux namespaces: run cargo xtask on Linux x86_64, in a virtual machine if need be"
+);
+
 mod bench;
 mod cache;
 mod catalogue;
