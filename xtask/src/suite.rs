@@ -152,6 +152,8 @@ fn run_api(workspace: &Workspace, options: &TestOptions, counts: &mut Counts) ->
         .current_dir(&workspace.root)
         .args(["test", "--locked", "--package", "api-tests"])
         .args(&options.filter)
+        // More than there are cores: most of these tests wait for an API server, a life to end or a watch to be old.
+        .args(["--", "--test-threads=8"])
         .env("KUBE_STS_ROTATIONS", options.rotations.to_string())
         .env(
             "KUBE_STS_MUTATED_TOKENS",
