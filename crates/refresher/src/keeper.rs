@@ -97,7 +97,7 @@ impl Keeper {
         } else {
             Urgency::Calm
         };
-        let mut retries = Retries::new(urgency, &mut self.rng);
+        let mut retries = Retries::new(urgency);
         loop {
             let Err(error) = self.refresh().await else {
                 return Outcome::Written;

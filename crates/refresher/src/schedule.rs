@@ -2,7 +2,6 @@
 
 use std::time::Duration;
 
-use backon::{BackoffBuilder, ExponentialBackoff, ExponentialBuilder};
 use rand::Rng;
 
 use crate::clock::WallTime;
@@ -16,26 +15,29 @@ pub enum Urgency {
     Starving,
 }
 
-/// The delays between the tries of one outage.
+/// The delays between the tries of one outage: decorrelated jitter. Each is drawn evenly between the first and three times the one
+/// before, so that pods which failed together have nothing in common a few tries later, not even how often they have tried.
+///
+/// <https://aws.amazon.com/blogs/architecture/exponential-backoff-and-jitter/>, but that the range is cut at the longest delay, not
+/// what is drawn from it: else two pods of three would draw the very same one. Why no crate does this for us:
+/// docs/decisions/0009-decorrelated-delays-drawn-by-rand.md.
 #[derive(Debug)]
-pub struct Retries(ExponentialBackoff);
+pub struct Retries {
+    shortest: Duration,
+    previous: Duration,
+}
 
 impl Retries {
     /// A new outage.
-    pub fn new(urgency: Urgency, rng: &mut impl Rng) -> Self {
-        let first = match urgency {
+    pub const fn new(urgency: Urgency) -> Self {
+        let shortest = match urgency {
             Urgency::Calm => Duration::from_secs(1),
             Urgency::Starving => Duration::from_millis(200),
         };
-        // backon adds up to the delay itself as jitter, so the longest delay is twice this maximum.
-        let builder = ExponentialBuilder::new()
-            .with_min_delay(first)
-            .with_factor(2.0)
-            .with_max_delay(MAX_DELAY / 2)
-            .without_max_times()
-            .with_jitter()
-            .with_jitter_seed(rng.random());
-        Self(builder.build())
+        Self {
+            shortest,
+            previous: shortest,
+        }
     }
 
     /// How long to wait before the next try. The server's `Retry-After` is the least, plus up to a tenth of it,
@@ -49,7 +51,7 @@ impl Retries {
         left: Duration,
         rng: &mut impl Rng,
     ) -> Duration {
-        let own = self.0.next().unwrap_or(MAX_DELAY);
+        let own = self.draw(rng);
         let wanted = retry_after.map_or(own, |asked| {
             // Clamped first: a server may ask for more than a multiplication holds.
             let spread = asked
@@ -62,6 +64,12 @@ impl Retries {
         } else {
             wanted.min((left / 2).max(MIN_DELAY))
         }
+    }
+
+    fn draw(&mut self, rng: &mut impl Rng) -> Duration {
+        let longest = (self.previous * 3).min(MAX_DELAY);
+        self.previous = rng.random_range(self.shortest..=longest);
+        self.previous
     }
 }
 
@@ -120,7 +128,7 @@ mod tests {
 
     fn delays(urgency: Urgency, count: usize) -> Vec<Duration> {
         let mut rng = rng();
-        let mut retries = Retries::new(urgency, &mut rng);
+        let mut retries = Retries::new(urgency);
         (0..count)
             .map(|_| retries.next_delay(None, Duration::ZERO, &mut rng))
             .collect()
@@ -147,7 +155,7 @@ mod tests {
                 let mut rng = SmallRng::seed_from_u64(seed);
                 let whole = Duration::from_secs_f64(life);
                 let begin = refresh_after(whole, &mut rng).as_secs_f64();
-                let mut retries = Retries::new(Urgency::Calm, &mut rng);
+                let mut retries = Retries::new(Urgency::Calm);
                 let mut now = begin;
                 while now < begin + life / 2.0 {
                     now += exchange;
@@ -177,31 +185,37 @@ mod tests {
 
     #[test]
     fn tries_again_quickly_when_there_is_no_token() {
-        let delays = delays(Urgency::Starving, 6);
-        assert!((0.2..0.4).contains(&delays[0].as_secs_f64()), "{delays:?}");
-        assert!(
-            delays[..4].iter().sum::<Duration>() < Duration::from_secs(6),
-            "{delays:?}"
-        );
+        let delays = delays(Urgency::Starving, 1);
+        assert!((0.2..=0.6).contains(&delays[0].as_secs_f64()), "{delays:?}");
     }
 
     #[test]
     fn takes_its_time_when_there_is_a_token() {
         let delays = delays(Urgency::Calm, 1);
-        assert!((1.0..2.0).contains(&delays[0].as_secs_f64()), "{delays:?}");
+        assert!((1.0..=3.0).contains(&delays[0].as_secs_f64()), "{delays:?}");
     }
 
     #[test]
-    fn never_waits_longer_than_a_minute_and_never_gives_up() {
-        let delays = delays(Urgency::Calm, 5000);
-        assert!(delays.iter().all(|delay| *delay <= MAX_DELAY));
-        assert!(delays[100..].iter().all(|delay| *delay >= MAX_DELAY / 2));
+    fn ref_003_each_delay_is_drawn_between_the_first_and_three_times_the_one_before() {
+        for (urgency, shortest) in [(Urgency::Calm, 1.0), (Urgency::Starving, 0.2)] {
+            let delays = delays(urgency, 10_000);
+            let pairs = delays.windows(2).map(|pair| (pair[0], pair[1]));
+            for (before, delay) in pairs {
+                let longest = (before * 3).min(MAX_DELAY).as_secs_f64();
+                assert!((shortest..=longest).contains(&delay.as_secs_f64()));
+            }
+            // Long and short ones to the end: no two pods come into step, and nobody gives up.
+            let late = delays[5000..].iter().map(Duration::as_secs_f64);
+            let (short, long) = late.partition::<Vec<_>, _>(|delay| *delay < 20.0);
+            assert!(short.len() > 1000 && long.len() > 1000);
+            assert!(long.iter().filter(|delay| **delay > 59.9).count() < 100);
+        }
     }
 
     #[test]
     fn waits_as_long_as_the_server_asks_and_a_little_more() {
         let mut rng = rng();
-        let mut retries = Retries::new(Urgency::Calm, &mut rng);
+        let mut retries = Retries::new(Urgency::Calm);
         let delay = retries
             .next_delay(Some(Duration::from_secs(100)), Duration::ZERO, &mut rng)
             .as_secs_f64();
@@ -211,7 +225,7 @@ mod tests {
     #[test]
     fn a_server_cannot_silence_a_pod_for_longer_than_five_minutes() {
         let mut rng = rng();
-        let mut retries = Retries::new(Urgency::Calm, &mut rng);
+        let mut retries = Retries::new(Urgency::Calm);
         for seconds in [301, u64::MAX / 1_000_000, u64::MAX] {
             let asked = Some(Duration::from_secs(seconds));
             assert_eq!(
@@ -226,7 +240,7 @@ mod tests {
         let firsts: std::collections::BTreeSet<_> = (0..1000)
             .map(|seed| {
                 let mut rng = SmallRng::seed_from_u64(seed);
-                Retries::new(Urgency::Calm, &mut rng)
+                Retries::new(Urgency::Calm)
                     .next_delay(None, Duration::ZERO, &mut rng)
                     .as_millis()
                     / 10

@@ -99,7 +99,7 @@ async fn pod(sts: Arc<Sts>, seed: u64) {
         } else {
             Urgency::Calm
         };
-        let mut retries = Retries::new(urgency, &mut rng);
+        let mut retries = Retries::new(urgency);
         while let Err(asked) = sts.exchange().await {
             sleep(retries.next_delay(asked, left(expires), &mut rng)).await;
             if expires.is_some_and(|end| end <= Instant::now()) {
@@ -133,8 +133,16 @@ fn show(title: &str, requests: &[u32]) {
     }
 }
 
-fn peak(requests: &[u32]) -> u32 {
-    requests.iter().copied().max().unwrap_or_default()
+#[expect(clippy::print_stdout, reason = "the rates are for people too")]
+fn peak(when: &str, requests: &[u32]) -> u32 {
+    let most = requests.iter().copied().max().unwrap_or_default();
+    println!("  most in a second {when}: {most}");
+    most
+}
+
+#[expect(clippy::print_stdout, reason = "the wait is for people too")]
+fn show_wait(seconds: u64) {
+    println!("  the last pod has its token {seconds} s after the STS is back");
 }
 
 #[tokio::test(start_paused = true)]
@@ -146,7 +154,8 @@ async fn ref_006_a_herd_that_starts_at_once_spreads_within_two_refreshes() {
     let settled = &requests[2 * 405..3599];
     let mean = settled.iter().sum::<u32>() / u32::try_from(settled.len()).unwrap();
     assert!((28..=34).contains(&mean), "{mean}/s");
-    assert!(peak(settled) <= 3 * mean, "{}/s of {mean}/s", peak(settled));
+    let most = peak("after two refreshes", settled);
+    assert!(most <= 3 * mean, "{most}/s of {mean}/s");
 }
 
 #[tokio::test(start_paused = true)]
@@ -157,7 +166,8 @@ async fn ref_006_a_herd_that_starts_at_once_is_served_by_an_sts_that_can_do_500_
     show("the same, at 500 a second", &requests);
     let last = sts.seen.lock().unwrap().last_first;
     assert!(last <= 60, "the last pod waited {last} s");
-    assert!(peak(&requests[20..]) <= 700, "{}/s", peak(&requests[20..]));
+    let most = peak("from second 20 on", &requests[20..]);
+    assert!(most <= 700, "{most}/s");
 }
 
 #[tokio::test(start_paused = true)]
@@ -170,11 +180,10 @@ async fn ref_006_a_herd_does_not_feel_half_a_lifetime_without_an_sts() {
         &requests,
     );
     assert_eq!(sts.deaths(), 0, "pods without a token");
-    assert!(
-        peak(&requests[3000..]) <= 500,
-        "{}/s",
-        peak(&requests[3000..])
-    );
+    let away = peak("while it is away", &requests[3000..3450]);
+    assert!(away <= 700, "{away}/s");
+    let back = peak("after it is back", &requests[3450..]);
+    assert!(back <= 600, "{back}/s");
 }
 
 #[tokio::test(start_paused = true)]
@@ -187,11 +196,11 @@ async fn ref_006_a_herd_that_an_outage_has_starved_comes_back_within_two_minutes
         &requests,
     );
     assert_eq!(sts.deaths(), PODS, "each pod says so once");
-    assert!(
-        peak(&requests[3000..]) <= 700,
-        "{}/s",
-        peak(&requests[3000..])
-    );
+    let away = peak("while it is away", &requests[3000..4800]);
+    assert!(away <= 850, "{away}/s");
+    let back = peak("after it is back", &requests[4800..]);
+    assert!(back <= 600, "{back}/s");
     let last = sts.seen.lock().unwrap().last_first;
+    show_wait(last - 4800);
     assert!(last <= 4800 + 120, "the last pod waited {} s", last - 4800);
 }
