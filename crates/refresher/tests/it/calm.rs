@@ -13,8 +13,7 @@ fn ref_012_one_thread_rests_without_waking_up() {
     let pod = Pod::new(&Sts::start(Answer::Token(900)));
     let running = pod.start(&["run"]);
     running.wait_for_log("wrote a new token");
-    // From the line to the rest it is a few microseconds.
-    thread::sleep(Duration::from_millis(200));
+    running.wait_for_rest();
     let before = running.status("voluntary_ctxt_switches");
     // The span itself is what is tested.
     thread::sleep(Duration::from_secs(2));

@@ -5,12 +5,10 @@ use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _, chown};
 use std::os::unix::process::CommandExt as _;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
-use std::time::Duration;
 
 use refresher::store::replace_atomically;
-use rustix::process::Signal;
 
-use crate::pod::{Ended, PROGRAM, Pod, is_root};
+use crate::pod::{Ended, PROGRAM, Pod, Running, is_root};
 use crate::sts::{Answer, Sts, mint};
 
 #[test]
@@ -36,23 +34,82 @@ fn ref_001_reader_never_sees_a_partial_file() {
     assert_eq!(fs::read_dir(&directory).unwrap().count(), 1);
 }
 
-#[test]
-fn ref_001_killed_at_any_moment_a_run_leaves_a_whole_token_and_the_next_one_tidies_up() {
-    let sts = Sts::start(Answer::Token(900));
-    let pod = Pod::new(&sts);
-    for moment in 0..60 {
-        let requests = sts.seen().len();
-        let running = pod.start(&["run"]);
-        sts.wait_for_requests(requests + 1);
-        // From the answer to long after the file is there.
-        thread::sleep(Duration::from_micros(100) * moment);
-        running.signal(Signal::KILL);
-        drop(running);
-        let token = pod.token();
-        assert!(token.is_none_or(|token| token.len() == mint(900).len()));
+/// Kills the program at a step of its work on files, the number of which it is told; when half of a file is written, too.
+const KILL_SHIM: &str = r#"
+#define _GNU_SOURCE
+#include <dlfcn.h>
+#include <fcntl.h>
+#include <signal.h>
+#include <stdarg.h>
+#include <stdlib.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+static void step(void) {
+    static int steps;
+    const char *last = getenv("LAST_STEP");
+    if (last && ++steps == atoi(last)) kill(getpid(), SIGKILL);
+}
+
+#define AROUND(name, parameters, ...)                            \
+    int name parameters {                                        \
+        int (*real) parameters = dlsym(RTLD_NEXT, #name);        \
+        step();                                                  \
+        int result = real(__VA_ARGS__);                          \
+        step();                                                  \
+        return result;                                           \
     }
-    fs::create_dir_all(pod.path("tokens/aws")).unwrap();
-    fs::write(pod.path("tokens/aws/.token.1.tmp"), "half a tok").unwrap();
+
+AROUND(fchmod, (int file, mode_t mode), file, mode)
+AROUND(fsync, (int file), file)
+AROUND(mkdir, (const char *path, mode_t mode), path, mode)
+AROUND(rename, (const char *from, const char *to), from, to)
+AROUND(unlink, (const char *path), path)
+
+int open64(const char *path, int flags, ...) {
+    int (*real)(const char *, int, ...) = dlsym(RTLD_NEXT, "open64");
+    va_list rest;
+    va_start(rest, flags);
+    mode_t mode = flags & O_CREAT ? va_arg(rest, mode_t) : 0;
+    va_end(rest);
+    int file = real(path, flags, mode);
+    if (flags & O_CREAT) step();
+    return file;
+}
+
+ssize_t write(int file, const void *bytes, size_t count) {
+    ssize_t (*real)(int, const void *, size_t) = dlsym(RTLD_NEXT, "write");
+    struct stat about;
+    if (fstat(file, &about) || !S_ISREG(about.st_mode)) return real(file, bytes, count);
+    ssize_t half = real(file, bytes, count / 2);
+    step();
+    return half < 0 ? half : half + real(file, (const char *)bytes + half, count - half);
+}
+"#;
+
+#[test]
+fn ref_001_killed_at_any_step_it_leaves_a_whole_token_and_the_next_one_tidies_up() {
+    let mut pod = Pod::new(&Sts::start(Answer::Token(900)));
+    pod.preload(KILL_SHIM);
+    let mut last_step = 0;
+    loop {
+        last_step += 1;
+        pod.set("LAST_STEP", &last_step.to_string());
+        let before = pod.token();
+        let ended = pod.once();
+        let after = pod.token();
+        let is_new = |token: &String| token.len() == mint(900).len();
+        assert!(after == before || after.as_ref().is_some_and(is_new));
+        if ended.code == Some(0) {
+            assert_ne!(after, before);
+            break;
+        }
+        assert_eq!(ended.code, None, "step {last_step}: {}", ended.log);
+    }
+    // Around four calls at least: the temporary file's making, its fsync, the rename, and the directory's fsync.
+    assert!(last_step > 8, "{last_step} steps");
+    assert!(pod.files().len() > 1, "nothing was ever left half done");
+    pod.set("LAST_STEP", "0");
     let running = pod.start(&["run"]);
     running.wait_for_log("wrote a new token");
     assert_eq!(pod.files(), ["token"]);
@@ -133,6 +190,21 @@ fn ref_010_a_full_volume_is_named_and_the_old_token_stays() {
         log.ends_with("oldtoken\n"),
         "the old token, and nothing else, is left: {log}"
     );
+}
+
+#[test]
+fn ref_010_run_outlives_a_full_volume() {
+    let pod = Pod::new(&Sts::start(Answer::Token(900)));
+    let script = format!(
+        "mount -t tmpfs -o size=16k none \"$STS_TOKEN_DIR\" && cd \"$STS_TOKEN_DIR\" \
+         && {{ head -c 1M /dev/zero > fill; true; }} 2>/dev/null && exec {PROGRAM} run"
+    );
+    let running = Running::start(&mut pod.unshare(&script));
+    running.wait_for_log("code=volume_full");
+    fs::remove_file(running.path_inside(&pod.path("tokens/fill"))).unwrap();
+    running.wait_for_log("wrote a new token");
+    let token = running.path_inside(&pod.path("tokens/aws/token"));
+    assert_eq!(fs::read(token).unwrap().len(), mint(900).len());
 }
 
 #[test]

@@ -9,9 +9,10 @@ use std::thread;
 
 use rustix::process::{Pid, Signal, kill_process};
 use tempfile::TempDir;
+use tokio::time::Instant;
 
 use crate::sts::{Sts, mint};
-use crate::watched::Watched;
+use crate::watched::{PATIENCE, Watched};
 
 pub(crate) const PROGRAM: &str = env!("CARGO_BIN_EXE_refresher");
 
@@ -113,6 +114,23 @@ impl Pod {
         self.command("unshare", &arguments)
     }
 
+    /// Has the program call these functions, in C, in place of the system's.
+    pub(crate) fn preload(&mut self, functions: &str) {
+        let (source, library) = (self.path("shim.c"), self.path("shim.so"));
+        fs::write(&source, functions).unwrap();
+        let mut compile = Command::new("cc");
+        compile.args(["-shared", "-fPIC", "-o"]);
+        assert!(
+            compile
+                .args([&library, &source])
+                .status()
+                .unwrap()
+                .success(),
+            "these tests need a C compiler, as the build does"
+        );
+        self.set("LD_PRELOAD", library.to_str().unwrap());
+    }
+
     /// Lets the program run to its end.
     pub(crate) fn call(&self, arguments: &[&str]) -> Ended {
         Ended::from(self.command(PROGRAM, arguments).output().unwrap())
@@ -188,6 +206,22 @@ impl Running {
 
     pub(crate) fn ended(&mut self) -> ExitStatus {
         self.child.wait().unwrap()
+    }
+
+    /// Waits until the program waits too.
+    #[track_caller]
+    pub(crate) fn wait_for_rest(&self) {
+        let begin = Instant::now();
+        while !self.status("State").starts_with('S') {
+            assert!(begin.elapsed() < PATIENCE, "{}", self.log());
+            thread::yield_now();
+        }
+    }
+
+    /// A path as the program sees it, which may have a file system there that we have not.
+    pub(crate) fn path_inside(&self, path: &Path) -> PathBuf {
+        let root = format!("/proc/{}/root", self.child.id());
+        Path::new(&root).join(path.strip_prefix("/").unwrap())
     }
 
     /// A line of `/proc/<pid>/status`.

@@ -3,7 +3,6 @@
 use std::fs;
 use std::io::{Read as _, Write as _};
 use std::net::TcpListener;
-use std::process::Command;
 use std::thread;
 
 use rustix::process::Signal;
@@ -128,18 +127,8 @@ int clock_gettime(clockid_t clock, struct timespec *time) {
 
 /// `run` with a wall clock that the test can step through the file `clock`.
 fn run_with_clock(pod: &mut Pod, offset: &str) -> Running {
-    let (source, library) = (pod.path("clock.c"), pod.path("clock.so"));
-    fs::write(&source, CLOCK_SHIM).unwrap();
+    pod.preload(CLOCK_SHIM);
     fs::write(pod.path("clock"), offset).unwrap();
-    let compiled = Command::new("cc")
-        .args(["-shared", "-fPIC", "-o"])
-        .args([&library, &source])
-        .status();
-    assert!(
-        compiled.unwrap().success(),
-        "these tests need a C compiler, as the build does"
-    );
-    pod.set("LD_PRELOAD", library.to_str().unwrap());
     let clock = pod.path("clock");
     pod.set("CLOCK_OFFSET", clock.to_str().unwrap());
     pod.start(&["run"])

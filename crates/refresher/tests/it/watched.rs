@@ -33,4 +33,5 @@ impl<T: Debug> Watched<T> {
     }
 }
 
-const PATIENCE: Duration = Duration::from_secs(30);
+/// For what happens within a second where it happens at all.
+pub(crate) const PATIENCE: Duration = Duration::from_secs(30);
