@@ -12,6 +12,8 @@ mod credentials;
 mod injection;
 mod lifecycle;
 mod modes;
+mod outage;
+mod own;
 mod refresher;
 mod refusals;
 mod release;

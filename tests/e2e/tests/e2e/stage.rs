@@ -82,11 +82,22 @@ impl Stage {
         Ok(serde_json::from_str(&text)?)
     }
 
+    /// One field of a pod, by its JSONPath.
+    pub(crate) fn field(&self, namespace: &str, pod: &str, path: &str) -> Result<String> {
+        let path = format!("jsonpath={path}");
+        self.kubectl(&["-n", namespace, "get", "pod", pod, "-o", &path])
+    }
+
     /// `kubectl apply` of a manifest.
     pub(crate) fn apply(&self, manifest: &str) -> Result<String> {
-        let mut command = self.program(&self.kubectl);
-        let mut child = command
-            .args(["apply", "-f", "-"])
+        self.kubectl_with(&["apply", "-f", "-"], manifest)
+    }
+
+    /// Runs kubectl with something to read.
+    pub(crate) fn kubectl_with(&self, arguments: &[&str], input: &str) -> Result<String> {
+        let mut child = self
+            .program(&self.kubectl)
+            .args(arguments)
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())
@@ -95,10 +106,11 @@ impl Stage {
             .stdin
             .take()
             .context("input is piped")?
-            .write_all(manifest.as_bytes())?;
+            .write_all(input.as_bytes())?;
         let ended = child.wait_with_output()?;
         if !ended.status.success() {
-            bail!("kubectl apply: {}", String::from_utf8_lossy(&ended.stderr));
+            let errors = String::from_utf8_lossy(&ended.stderr);
+            bail!("kubectl {}: {errors}", arguments.join(" "));
         }
         Ok(String::from_utf8(ended.stdout)?)
     }
