@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Result, ensure};
 
-use crate::release::install_with;
+use crate::release::{endpoint_for, install_with};
 use crate::stage::{Stage, labelled_pod, wait_for};
 
 /// A release of its own, in a namespace of its name, whose STS can go away without anybody else noticing.
@@ -16,17 +16,7 @@ pub(crate) struct Own {
 impl Own {
     /// With an endpoint of its own making, for pods of a namespace beside it.
     pub(crate) fn gated(stage: &Stage, name: &'static str, gate: &str) -> Result<Self> {
-        let endpoint = format!(
-            r#"
-  - name: {name}
-    path: /{name}
-    audience: {name}.example
-    issuer: https://{name}.example/issuer
-    key: {{secret: {name}-key, algorithm: ES256}}
-    rules: [{{filter: "(namespace={name}-pods)"}}]
-    injector: {{label: {name}, tokenEnv: TOKEN_FILE, annotationEnv: ROLE}}
-"#
-        );
+        let endpoint = endpoint_for(name, &format!("(namespace={name}-pods)"));
         let settings =
             format!("refresher: {{gate: {gate}, waitTimeout: 5s}}\nserver: {{replicas: 1}}");
         let own = Self::install(stage, name, &settings, &endpoint)?;

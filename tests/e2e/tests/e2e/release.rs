@@ -202,6 +202,11 @@ pub(crate) fn install_with(stage: &Stage, name: &str, text_of_values: &str) -> R
 
 /// An endpoint in our own form, with a label of its own.
 fn endpoint(name: &str) -> String {
+    endpoint_for(name, &format!("(&(namespace={name})(saname=default))"))
+}
+
+/// The same, for whom `filter` matches.
+pub(crate) fn endpoint_for(name: &str, filter: &str) -> String {
     format!(
         r#"
   - name: {name}
@@ -210,7 +215,7 @@ fn endpoint(name: &str) -> String {
     issuer: https://{name}.example/issuer
     key: {{secret: {name}-key, algorithm: ES256}}
     rules:
-    - filter: "(&(namespace={name})(saname=default))"
+    - filter: "{filter}"
     injector: {{label: {name}, tokenEnv: TOKEN_FILE, annotationEnv: ROLE}}
 "#
     )
@@ -227,7 +232,7 @@ fn left_in(stage: &Stage, namespace: &str) -> Result<Vec<String>> {
     Ok(left.map(str::to_owned).collect())
 }
 
-const CLUSTER_WIDE: &str = "clusterroles,clusterrolebindings,mutatingwebhookconfigurations,validatingwebhookconfigurations,customresourcedefinitions";
+const CLUSTER_WIDE: &str = "clusterroles,clusterrolebindings,mutatingwebhookconfigurations,validatingwebhookconfigurations,validatingadmissionpolicies,validatingadmissionpolicybindings,customresourcedefinitions";
 const BORN_WITH_A_NAMESPACE: [&str; 2] = ["configmap/kube-root-ca.crt", "serviceaccount/default"];
 
 pub(crate) fn text(path: &std::path::Path) -> Result<&str> {
