@@ -33,6 +33,7 @@ pub(crate) struct Cluster<'w> {
     workspace: &'w Workspace,
     name: ClusterName,
     layout: Layout,
+    ends_with_us: bool,
 }
 
 /// Safe as a part of a path and of a cgroup's name.
@@ -46,7 +47,14 @@ impl<'w> Cluster<'w> {
             workspace,
             name,
             layout,
+            ends_with_us: false,
         }
+    }
+
+    /// Once started, it is killed by the kernel when this program ends, however that happens. One that is up already stays as it is.
+    pub(crate) fn ending_with_us(mut self) -> Self {
+        self.ends_with_us = true;
+        self
     }
 
     pub(crate) fn root(&self) -> PathBuf {

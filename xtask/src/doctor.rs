@@ -21,6 +21,7 @@ pub(crate) fn examine() -> Result<()> {
         component("fmt"),
         component("clippy"),
         go(),
+        git(),
     ];
     fail_if_any("this machine cannot run the test cluster yet", checks)
 }
@@ -98,6 +99,12 @@ fn component(name: &str) -> Option<String> {
     output_of(Command::new("cargo").args([name, "--version"]))
         .err()
         .map(|_| format!("no cargo {name}: rustup component add rustfmt clippy"))
+}
+
+fn git() -> Option<String> {
+    output_of(Command::new("git").arg("--version"))
+        .err()
+        .map(|_| "no git, which says what files the checkout has: apt-get install git".into())
 }
 
 fn go() -> Option<String> {

@@ -29,7 +29,7 @@ pub(crate) fn ensure(workspace: &Workspace) -> Result<PathBuf> {
         )?;
         let mut install = Command::new(folder.join("bin/pip"));
         install
-            .args(["install", "--no-deps", "--requirement"])
+            .args(["install", "--no-cache-dir", "--no-deps", "--requirement"])
             .arg(&requirements);
         run_logged("pip install", &mut install, &workspace.cache.log("pip"))?;
         say(format!(

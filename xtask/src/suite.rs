@@ -137,7 +137,7 @@ fn document(workspace: &Workspace) -> Result<()> {
     let status = Command::new("cargo")
         .current_dir(&workspace.root)
         .env("RUSTDOCFLAGS", "-D warnings")
-        .args(["doc", "--quiet", "--locked", "--workspace", "--no-deps"])
+        .args(["doc", "--locked", "--workspace", "--no-deps"])
         .status()?;
     ensure!(status.success(), "documentation: {status}");
     Ok(())
@@ -168,8 +168,9 @@ fn run_api(workspace: &Workspace, options: &TestOptions, counts: &mut Counts) ->
 
 fn run_e2e(workspace: &Workspace, options: &TestOptions, counts: &mut Counts) -> Result<()> {
     // Apart from the demo's cluster, which may be up and must not be disturbed.
-    let cluster = Cluster::open(workspace, "e2e".parse::<ClusterName>()?);
+    let mut cluster = Cluster::open(workspace, "e2e".parse::<ClusterName>()?);
     if !options.keep {
+        cluster = cluster.ending_with_us();
         // What an interrupted run left may be in any state.
         cluster.down(None)?;
     }

@@ -137,7 +137,14 @@ impl Cluster<'_> {
     fn spawn_node(&self, log: &Path) -> Result<Child> {
         let log = File::create(log)?;
         // `--kill-child` makes one kill enough; a session of its own keeps Ctrl-C of the terminal away.
-        Command::new("setsid")
+        let mut command = if self.ends_with_us {
+            let mut command = Command::new("setpriv");
+            command.args(["--pdeathsig", "KILL", "--", "setsid"]);
+            command
+        } else {
+            Command::new("setsid")
+        };
+        command
             .args([
                 "unshare",
                 "--mount",

@@ -25,7 +25,7 @@ enum Kind {
 
 /// From `kubectl apply` to the pod's readiness, one kind after the other, so that what changes on the machine changes all.
 pub(super) fn measure(table: &mut Table, workspace: &Workspace, pods: usize) -> Result<()> {
-    let cluster = Cluster::open(workspace, "bench".parse::<ClusterName>()?);
+    let cluster = Cluster::open(workspace, "bench".parse::<ClusterName>()?).ending_with_us();
     cluster.down(None)?;
     let outcome = on_stage(table, workspace, &cluster, pods);
     let ended = cluster.down(None);
