@@ -129,9 +129,12 @@ pub(crate) fn parse_path(text: &str) -> Result<PathBuf, &'static str> {
     }
 }
 
-/// An HTTPS URL without credentials, query or fragment.
+/// An HTTPS URL without credentials, query or fragment, all of it ASCII: relying parties compare issuers byte by byte.
 pub(crate) fn parse_https(text: &str) -> Result<String, &'static str> {
     const WRONG: &str = "is no https:// URL without user, query and fragment";
+    if !text.is_ascii() {
+        return Err("has characters that are not ASCII: write the xn-- form of a host");
+    }
     let url = url::Url::parse(text).or(Err(WRONG))?;
     let plain = url.scheme() == "https"
         && url.username().is_empty()

@@ -61,3 +61,13 @@ fn cfg_008_yaml_that_swells_and_keys_that_stand_twice_are_refused() {
         has(&problems(&text), "endpoints[0].rules[0]");
     }
 }
+
+#[test]
+fn hosts_are_ascii() {
+    let text = OPENUNISON.replace("kube-sts-server.kube-sts.svc", "bücher.example");
+    let found = problems(&text);
+    assert_eq!(
+        found,
+        ["url (line 2) has characters that are not ASCII: write the xn-- form of a host"]
+    );
+}
