@@ -10,11 +10,12 @@ use crate::packages;
 use crate::progress::{Stopwatch, run_logged, say};
 use crate::workspace::Workspace;
 
-/// The folder of `python`, `aws` and the rest, made from `tests/tools/python/requirements.txt`.
+/// The folder of `python`, `aws` and the rest, made from `tests/tools/python`.
 pub(crate) fn ensure(workspace: &Workspace) -> Result<PathBuf> {
-    let requirements = requirements(workspace);
-    let key = Fingerprint::of_recipe(1)
-        .file(&requirements)?
+    let (awscli, verifier) = (awscli(workspace), verifier(workspace));
+    let key = Fingerprint::of_recipe(2)
+        .file(&awscli)?
+        .file(&verifier)?
         .text(&packages::version("python3")?)
         .key();
     let venv = workspace.cache.entry("python", "venv", &key, |folder| {
@@ -29,8 +30,11 @@ pub(crate) fn ensure(workspace: &Workspace) -> Result<PathBuf> {
         )?;
         let mut install = Command::new(folder.join("bin/pip"));
         install
-            .args(["install", "--no-cache-dir", "--no-deps", "--requirement"])
-            .arg(&requirements);
+            .args(PIP_INSTALL)
+            .arg("--requirement")
+            .arg(&awscli)
+            .arg("--requirement")
+            .arg(&verifier);
         run_logged("pip install", &mut install, &workspace.cache.log("pip"))?;
         say(format!(
             "Python environment made in {:.0} s",
@@ -41,10 +45,19 @@ pub(crate) fn ensure(workspace: &Workspace) -> Result<PathBuf> {
     Ok(venv.join("bin"))
 }
 
-/// Every version, of the dependencies too: so pip has nothing to resolve.
-pub(crate) fn requirements(workspace: &Workspace) -> PathBuf {
-    workspace.root.join("tests/tools/python/requirements.txt")
+/// The AWS CLI and what it needs: each version with its hashes, so that pip has nothing to resolve and takes nothing else.
+pub(crate) fn awscli(workspace: &Workspace) -> PathBuf {
+    workspace.root.join("tests/tools/python/awscli.txt")
 }
+
+/// PyJWT and what it needs.
+fn verifier(workspace: &Workspace) -> PathBuf {
+    workspace.root.join("tests/tools/python/verifier.txt")
+}
+
+/// How requirements are installed.
+pub(crate) const PIP_INSTALL: [&str; 4] =
+    ["install", "--no-cache-dir", "--no-deps", "--require-hashes"];
 
 /// Debian's own, whatever else is first in PATH: the images take it too.
 pub(crate) const SYSTEM_PYTHON: &str = "/usr/bin/python3";

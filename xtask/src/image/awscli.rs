@@ -16,14 +16,14 @@ use super::{Image, make};
 use crate::cache::Fingerprint;
 use crate::packages;
 use crate::progress::{run_logged, say};
-use crate::python::{SYSTEM_PYTHON, requirements};
+use crate::python::{self, PIP_INSTALL, SYSTEM_PYTHON};
 use crate::workspace::Workspace;
 
 /// The image; its `aws` is the CLI of the Python requirements, cut down to S3 and STS.
 pub(crate) fn awscli(workspace: &Workspace) -> Result<Image> {
     let python = fs::canonicalize(SYSTEM_PYTHON).context("no Debian Python")?;
     let key = Fingerprint::of_recipe(4)
-        .file(&requirements(workspace))?
+        .file(&python::awscli(workspace))?
         .text(&packages::version("python3")?)
         .file(&python)?
         .file(Path::new(BUSYBOX_PROGRAM))?
@@ -50,14 +50,14 @@ pub(crate) fn awscli(workspace: &Workspace) -> Result<Image> {
 }
 
 fn install_cli(workspace: &Workspace, cli: &Path) -> Result<()> {
-    let pip = crate::python::ensure(workspace)?.join("pip");
+    let pip = python::ensure(workspace)?.join("pip");
     let mut install = Command::new(pip);
     install
-        .args(["install", "--no-compile", "--target"])
+        .args(PIP_INSTALL)
+        .args(["--no-compile", "--target"])
         .arg(cli)
-        .arg("--constraint")
-        .arg(requirements(workspace))
-        .arg("awscli");
+        .arg("--requirement")
+        .arg(python::awscli(workspace));
     run_logged(
         "pip install awscli",
         &mut install,
@@ -213,12 +213,12 @@ mod tests {
 
     #[test]
     fn tag_is_the_required_version() {
-        let requirements = include_str!("../../../tests/tools/python/requirements.txt");
+        let requirements = include_str!("../../../tests/tools/python/awscli.txt");
         let version = AWSCLI.rsplit(':').next().unwrap();
         assert!(
             requirements
                 .lines()
-                .any(|line| line == format!("awscli=={version}"))
+                .any(|line| line == format!("awscli=={version} \\"))
         );
     }
 
