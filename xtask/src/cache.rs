@@ -32,10 +32,9 @@ pub(crate) struct Key(String);
 pub(crate) struct Fingerprint(Sha256);
 
 impl Cache {
-    pub(crate) fn open(root: PathBuf) -> Result<Self> {
-        fs::create_dir_all(&root)
-            .with_context(|| format!("cannot create the cache {}", root.display()))?;
-        Ok(Self { root })
+    /// The folder need not be there: whatever writes makes it.
+    pub(crate) fn at(root: PathBuf) -> Self {
+        Self { root }
     }
 
     pub(crate) fn root(&self) -> &Path {
@@ -180,7 +179,7 @@ mod tests {
     #[test]
     fn builds_once_for_each_key() {
         let folder = tempfile::tempdir().unwrap();
-        let cache = Cache::open(folder.path().join("cache")).unwrap();
+        let cache = Cache::at(folder.path().join("cache"));
         let (first, second) = (
             Fingerprint::of_recipe(1).key(),
             Fingerprint::of_recipe(2).key(),
@@ -204,7 +203,7 @@ mod tests {
     #[test]
     fn half_built_is_never_used() {
         let folder = tempfile::tempdir().unwrap();
-        let cache = Cache::open(folder.path().to_owned()).unwrap();
+        let cache = Cache::at(folder.path().to_owned());
         let key = Fingerprint::of_recipe(1).key();
         let broken = cache.entry("kind", "name", &key, |dir| {
             fs::write(dir.join("leftover"), "")?;

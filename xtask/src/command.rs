@@ -86,6 +86,7 @@ impl DemoOptions {
             load: self.load,
         };
         if self.down {
+            doctor::examine_builder(workspace)?;
             return stage::take_down(workspace, &options);
         }
         demo::run_given(workspace, &options)
@@ -154,7 +155,7 @@ impl Command {
             Self::Fuzz(options) => fuzz::run(workspace, &options)?,
             Self::Mutants(options) => mutants::run(workspace, &options)?,
             Self::Doctor => {
-                doctor::examine()?;
+                doctor::examine(workspace)?;
                 println!("this machine has what it takes");
             }
             Self::Packages => equip(workspace)?,
@@ -219,7 +220,7 @@ impl ClusterCommand {
 
 /// Everything that starts or builds something comes here first.
 fn equip(workspace: &Workspace) -> Result<()> {
-    doctor::examine()?;
+    doctor::examine(workspace)?;
     packages::ensure(workspace)
 }
 

@@ -11,7 +11,7 @@ use crate::cluster::Cluster;
 use crate::poll;
 use crate::progress::Stopwatch;
 use crate::stage::{
-    APP_SUBJECT, BUCKET, CHART, Given, GivenOptions, NAMESPACE, Place, RELEASE, Stage,
+    APP_SUBJECT, BUCKET, Given, GivenOptions, HELM_ARGUMENTS, NAMESPACE, Place, RELEASE, Stage,
 };
 use crate::workspace::Workspace;
 
@@ -40,7 +40,8 @@ fn tell(place: &dyn Place, watch: Stopwatch) -> Result<()> {
         "1. The chart is installed, and the issuer's documents are where the issuer's URL leads",
     );
     println!(
-        "   helm upgrade --install {RELEASE} {CHART} -n {NAMESPACE} -f charts/kube-sts/ci/openunison.yaml"
+        "   helm {} images.json   (the images just built)",
+        HELM_ARGUMENTS.join(" ")
     );
     apply_example(place)?;
     show_injection(place)?;

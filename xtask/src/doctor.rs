@@ -6,13 +6,16 @@ use std::process::Command;
 
 use anyhow::{Result, bail};
 
+use crate::cache::Cache;
 use crate::packages;
 use crate::progress::output_of;
+use crate::workspace::Workspace;
 
 /// Fails with the list of everything that is missing. Everything else in this crate relies on it having passed.
-pub(crate) fn examine() -> Result<()> {
+pub(crate) fn examine(workspace: &Workspace) -> Result<()> {
     let checks = [
         platform(),
+        cache(&workspace.cache),
         root(),
         dev_null(),
         apt(),
@@ -27,7 +30,7 @@ pub(crate) fn examine() -> Result<()> {
 }
 
 /// The same for what only builds: programs and images for a cluster elsewhere. Nothing is installed, so what is missing is said too.
-pub(crate) fn examine_builder() -> Result<()> {
+pub(crate) fn examine_builder(workspace: &Workspace) -> Result<()> {
     let missing = packages::missing_for_images();
     let packages = (!missing.is_empty()).then(|| {
         format!(
@@ -35,7 +38,14 @@ pub(crate) fn examine_builder() -> Result<()> {
             missing.join(" ")
         )
     });
-    let checks = [platform(), packages, c_compiler(), cargo(), go()];
+    let checks = [
+        platform(),
+        cache(&workspace.cache),
+        packages,
+        c_compiler(),
+        cargo(),
+        go(),
+    ];
     fail_if_any("this machine cannot build the images yet", checks)
 }
 
@@ -58,6 +68,15 @@ fn platform() -> Option<String> {
             "this is {system} {processor}: run it on Linux x86_64, in a virtual machine if need be"
         )
     })
+}
+
+/// Tried, not read off the mode: a file system may be read-only, and root is not asked about modes.
+fn cache(cache: &Cache) -> Option<String> {
+    let tried = cache.lock("doctor").err()?;
+    Some(format!(
+        "the cache {} cannot be written ({tried:#}): set KUBE_STS_CACHE to a folder that can",
+        cache.root().display()
+    ))
 }
 
 fn root() -> Option<String> {

@@ -27,7 +27,7 @@ use crate::{python, tools};
 pub(crate) use given::{Given, GivenOptions, take_down};
 pub(crate) use outside::{APP_SUBJECT, BUCKET};
 pub(crate) use place::Place;
-pub(crate) use release::{CHART, NAMESPACE, RELEASE};
+pub(crate) use release::{CHART, HELM_ARGUMENTS, NAMESPACE, RELEASE};
 
 /// A cluster with everything on it.
 #[derive(Debug)]

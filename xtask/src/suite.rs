@@ -45,6 +45,18 @@ pub(crate) struct TestOptions {
     filter: Option<String>,
 }
 
+/// The packages whose programs the tests run.
+const PROGRAMS: [&str; 8] = [
+    "--package",
+    "sts-server",
+    "--package",
+    "injector",
+    "--package",
+    "kubectl-sts",
+    "--package",
+    "refresher",
+];
+
 /// Counts over all test programs.
 #[derive(Debug, Default)]
 struct Counts {
@@ -54,9 +66,7 @@ struct Counts {
 
 /// Runs the layers, and says how long each took and how many tests ran.
 pub(crate) fn run(workspace: &Workspace, options: &TestOptions) -> Result<()> {
-    if options.only != Some(Layer::Unit) {
-        stage::announce_first_run(workspace);
-    }
+    announce(workspace, options.only);
     let mut counts = Counts::default();
     let mut times = Vec::new();
     for layer in [Layer::Unit, Layer::Api, Layer::E2e] {
@@ -83,6 +93,20 @@ pub(crate) fn run(workspace: &Workspace, options: &TestOptions) -> Result<()> {
     println!("tests: {} passed, {} failed", counts.passed, counts.failed);
     ensure!(counts.passed > 0, "no test ran");
     Ok(())
+}
+
+/// Says how long a first run takes, before it begins.
+fn announce(workspace: &Workspace, only: Option<Layer>) {
+    if only != Some(Layer::Unit) {
+        stage::announce_first_run(workspace);
+    }
+    // Cargo's folder, wherever it is, is where this program is.
+    let built = std::env::current_exe().is_ok_and(|us| us.with_file_name("sts-server").exists());
+    if !built {
+        say(
+            "this checkout's first run compiles everything: about 8 minutes on two cores, before any test runs",
+        );
+    }
 }
 
 fn run_unit(workspace: &Workspace, options: &TestOptions, counts: &mut Counts) -> Result<()> {
@@ -144,6 +168,12 @@ fn document(workspace: &Workspace) -> Result<()> {
 }
 
 fn run_api(workspace: &Workspace, options: &TestOptions, counts: &mut Counts) -> Result<()> {
+    // What the chart's check and the tests run, and build without a word.
+    cargo(
+        workspace,
+        "programs",
+        &[&["build", "--locked", "--bins"], &PROGRAMS[..]].concat(),
+    )?;
     if options.filter.is_none() {
         chart::check(workspace)?;
     }

@@ -59,7 +59,7 @@ impl Workspace {
             .context("xtask has no parent folder")?;
         Ok(Self {
             root: root.to_owned(),
-            cache: Cache::open(cache_dir)?,
+            cache: Cache::at(cache_dir),
             kubebuilder_assets: given(kubebuilder_assets),
         })
     }

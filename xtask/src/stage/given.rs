@@ -53,7 +53,7 @@ impl<'w> Given<'w> {
                 workspace.cache.root().display()
             )
         })?;
-        doctor::examine_builder()?;
+        doctor::examine_builder(workspace)?;
         announce_first_run(workspace);
         let access = Access::new(workspace, options)?;
         let (folder, lock) = open(workspace, &access)?;

@@ -13,8 +13,22 @@ pub(crate) const RELEASE: &str = "kube-sts";
 pub(crate) const NAMESPACE: &str = "kube-sts";
 /// The chart, in the repository.
 pub(crate) const CHART: &str = "charts/kube-sts";
-/// OpenUnison's documented values.
-const VALUES: &str = "charts/kube-sts/ci/openunison.yaml";
+/// What helm is called with, in the repository's root; the file with the images' names follows.
+pub(crate) const HELM_ARGUMENTS: [&str; 12] = [
+    "upgrade",
+    "--install",
+    RELEASE,
+    CHART,
+    "--namespace",
+    NAMESPACE,
+    "--create-namespace",
+    "--wait",
+    "--timeout=120s",
+    "--values",
+    // OpenUnison's documented values.
+    "charts/kube-sts/ci/openunison.yaml",
+    "--values",
+];
 
 /// Installs or upgrades the release with the images that were just built.
 pub(super) fn install(place: &dyn Place) -> Result<()> {
@@ -22,19 +36,8 @@ pub(super) fn install(place: &dyn Place) -> Result<()> {
     prepare_namespace(place)?;
     uninstall_half_done(place)?;
     let mut helm = place.client("helm")?;
-    helm.args(["upgrade", "--install", RELEASE])
-        .arg(place.workspace().root.join(CHART))
-        .args([
-            "--namespace",
-            NAMESPACE,
-            "--create-namespace",
-            "--wait",
-            "--timeout",
-            "120s",
-            "--values",
-        ])
-        .arg(place.workspace().root.join(VALUES))
-        .arg("--values")
+    helm.current_dir(&place.workspace().root)
+        .args(HELM_ARGUMENTS)
         .arg(write_image_values(place)?);
     output_of(&mut helm)?;
     say(format!(
