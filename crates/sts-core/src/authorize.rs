@@ -51,7 +51,7 @@ pub struct Request<'a> {
     pub cluster: &'a ClusterName,
     /// The role that the pod asks for, if any.
     pub role: Option<&'a Role>,
-    /// The labels around the pod, where they are known. A rule that asks for labels that are not allows nothing.
+    /// What is known of the labels around the pod. A rule that asks for others allows nothing.
     pub labels: KnownLabels,
 }
 
@@ -64,6 +64,21 @@ impl<'a> Request<'a> {
             labels: KnownLabels::default(),
         }
     }
+}
+
+/// Whether it depends on labels that nobody has looked for whether the token's subject may have what it asks for. Then they are looked
+/// for, which may cost its API server a call: so not for a subject that is allowed, or refused, whatever its labels are.
+pub fn wants_labels(policy: &Policy, request: &Request<'_>, token: &VerifiedToken) -> bool {
+    let Request {
+        cluster,
+        role,
+        labels,
+    } = request;
+    if labels.has(policy.labels()) {
+        return false;
+    }
+    let attributes = Attributes::of(token, cluster, labels.clone());
+    matches!(policy.decide(&attributes, *role), Err(Refusal::Open { .. }))
 }
 
 /// Applies the rules; the first that matches is recorded.

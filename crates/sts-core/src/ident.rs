@@ -120,6 +120,12 @@ name!(
     |text| printable(text, 255)
 );
 
+name!(
+    /// The key of a Kubernetes label: `tier`, `app.kubernetes.io/name`.
+    LabelKey,
+    |text| label_key(text)
+);
+
 fn bounded(text: &str, limit: usize) -> Result<(), NameError> {
     if text.is_empty() {
         return Err(NameError::Empty);
@@ -205,6 +211,32 @@ fn cluster_name(text: &str) -> Result<(), NameError> {
     }
 }
 
+/// Kubernetes: `IsQualifiedName`, a name of 63 characters, and a DNS subdomain before it.
+fn label_key(text: &str) -> Result<(), NameError> {
+    bounded(text, 253 + 1 + 63)?;
+    let name = match text.split_once('/') {
+        Some((prefix, name)) => {
+            dns_subdomain(prefix)?;
+            name
+        }
+        None => text,
+    };
+    bounded(name, 63)?;
+    let outer = |byte: &u8| byte.is_ascii_alphanumeric();
+    let inner = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_' | b'.');
+    let bytes = name.as_bytes();
+    if bytes.first().is_some_and(outer)
+        && bytes.last().is_some_and(outer)
+        && name.bytes().all(inner)
+    {
+        Ok(())
+    } else {
+        Err(NameError::Shape {
+            expected: "a label's key (letters, digits, `-`, `_` and `.`, with `<domain>/` before it or not)",
+        })
+    }
+}
+
 fn uuid(text: &str) -> Result<(), NameError> {
     bounded(text, 36)?;
     let shape = |(at, byte): (usize, u8)| match at {
@@ -261,6 +293,20 @@ mod tests {
     fn cluster_names_cannot_hold_the_separator_of_a_subject() {
         assert!(ClusterName::parse("a:b").is_err());
         assert!(ClusterName::parse("prod-1.eu_west").is_ok());
+    }
+
+    #[test]
+    fn label_keys_are_those_that_kubernetes_takes() {
+        for text in ["tier", "Tier_2.x", "app.kubernetes.io/name", "a/b"] {
+            assert!(LabelKey::parse(text).is_ok(), "{text:?}");
+        }
+        let long = "a".repeat(64);
+        let wrong = [
+            "", "/", "a/", "/a", "a/b/c", "-a", "a-", "a b", "Domain/a", "a*", &long,
+        ];
+        for text in wrong {
+            assert!(LabelKey::parse(text).is_err(), "{text:?}");
+        }
     }
 
     #[test]

@@ -71,6 +71,20 @@ pub struct Sighting {
 impl Sighting {
     /// How old a sighting may be. A watch gives a sign of life every ten seconds at least.
     pub const FRESH: Duration = Duration::from_secs(30);
+
+    /// What a watch of that age is good for.
+    ///
+    /// # Errors
+    /// [`LivenessError::Unconfirmed`] if it is too old to say anything.
+    pub fn confirmation(age: Duration, grace: Grace) -> Result<Confirmation, LivenessError> {
+        if age <= Self::FRESH {
+            Ok(Confirmation::Watch)
+        } else if age <= Self::FRESH.saturating_add(grace.get()) {
+            Ok(Confirmation::Grace)
+        } else {
+            Err(LivenessError::Unconfirmed)
+        }
+    }
 }
 
 /// How long after the API server's last word its word still counts. Zero, the default: not at all.
@@ -263,13 +277,7 @@ pub fn accept_seen(
     grace: Grace,
     now: UnixSeconds,
 ) -> Result<Grant, LivenessError> {
-    let confirmation = if sighting.age <= Sighting::FRESH {
-        Confirmation::Watch
-    } else if sighting.age <= Sighting::FRESH.saturating_add(grace.get()) {
-        Confirmation::Grace
-    } else {
-        return Err(LivenessError::Unconfirmed);
-    };
+    let confirmation = Sighting::confirmation(sighting.age, grace)?;
     if !sighting.pod.counts(now) {
         return Err(LivenessError::PodGone);
     }

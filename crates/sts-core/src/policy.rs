@@ -3,6 +3,7 @@
 mod attribute;
 mod cel;
 mod filter;
+mod labels;
 mod role;
 mod truth;
 
@@ -10,9 +11,10 @@ use std::fmt;
 
 use thiserror::Error;
 
-pub use attribute::{Attribute, Attributes, KnownLabels, Labels};
-pub use cel::{CelError, CelRule};
+pub use attribute::{Attribute, Attributes};
+pub use cel::{Breadth, CelError, CelRule};
 pub use filter::{Filter, FilterError, FilterErrorKind};
+pub use labels::{KnownLabels, LabelKeys, Labels};
 pub use role::{RoleBinding, RolePattern, RolePatternError};
 pub use truth::Truth;
 
@@ -36,13 +38,39 @@ impl Rule {
         }
     }
 
-    /// Whether it asks for labels, which not every way of verification knows.
-    pub fn asks_for_labels(&self) -> bool {
+    /// The labels that it asks for, which not every way of verification knows; `None` for a filter, which cannot ask for any.
+    pub fn labels(&self) -> Option<&LabelKeys> {
         match self {
-            Self::Cel(rule) => rule.asks_for_labels(),
-            Self::Filter(_) => false,
+            Self::Cel(rule) => Some(rule.labels()),
+            Self::Filter(_) => None,
         }
     }
+
+    fn verdict(&self, attributes: &Attributes) -> Verdict {
+        match self.evaluate(attributes) {
+            Truth::True => Verdict::Allows,
+            Truth::Undefined if self.is_open(attributes) => Verdict::Open,
+            Truth::False | Truth::Undefined => Verdict::Silent,
+        }
+    }
+
+    /// Whether it may ask for something that is not known of the subject.
+    fn is_open(&self, attributes: &Attributes) -> bool {
+        match self {
+            Self::Cel(rule) => rule.is_open(attributes),
+            Self::Filter(_) => attributes.is_supposed(),
+        }
+    }
+}
+
+/// What one rule comes to.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+enum Verdict {
+    Allows,
+    /// It depends on what is not known of the subject.
+    Open,
+    /// It does not allow the subject, and others may.
+    Silent,
 }
 
 impl From<Filter> for Rule {
@@ -77,8 +105,14 @@ impl Subjects {
             Self::All => return Decision::Allowed("allowAll".to_owned()),
             Self::AnyOf(rules) => rules,
         };
-        let verdicts = rules.iter().map(|rule| (rule.evaluate(attributes), rule));
-        Decision::of(verdicts, attributes)
+        Decision::of(rules.iter().map(|rule| (rule.verdict(attributes), rule)))
+    }
+
+    fn rules(&self) -> &[Rule] {
+        match self {
+            Self::All => &[],
+            Self::AnyOf(rules) => rules,
+        }
     }
 }
 
@@ -91,20 +125,14 @@ enum Decision {
 }
 
 impl Decision {
-    /// The first that is True decides. What is Undefined counts for nothing about a subject that asks itself, and leaves open what is said
-    /// of one that is asked about.
-    fn of<R: fmt::Display>(
-        verdicts: impl Iterator<Item = (Truth, R)>,
-        attributes: &Attributes,
-    ) -> Self {
+    /// The first that allows decides; where none does, the first that might.
+    fn of<R: fmt::Display>(verdicts: impl Iterator<Item = (Verdict, R)>) -> Self {
         let mut open = None;
-        for (truth, rule) in verdicts {
-            match truth {
-                Truth::True => return Self::Allowed(rule.to_string()),
-                Truth::Undefined if attributes.is_supposed() => {
-                    open = open.or_else(|| Some(rule.to_string()));
-                }
-                Truth::False | Truth::Undefined => {}
+        for (verdict, rule) in verdicts {
+            match verdict {
+                Verdict::Allows => return Self::Allowed(rule.to_string()),
+                Verdict::Open => open = open.or_else(|| Some(rule.to_string())),
+                Verdict::Silent => {}
             }
         }
         open.map_or(Self::Refused, Self::Open)
@@ -116,6 +144,7 @@ impl Decision {
 pub struct Policy {
     subjects: Subjects,
     roles: Vec<RoleBinding>,
+    labels: LabelKeys,
 }
 
 /// What a policy allows.
@@ -145,7 +174,7 @@ pub enum Refusal {
         /// The ServiceAccount, as the API server names it: for the log and the audit line, not for the caller.
         username: String,
     },
-    /// It depends on what is not known. Only a subject that somebody asks about is refused for that, never one that asks itself.
+    /// It depends on what is not known: of a subject that somebody asks about, or of the labels around one that asks itself.
     #[error("it depends on what is not known of {username}: {rule}")]
     Open {
         /// The ServiceAccount.
@@ -183,9 +212,16 @@ impl Refusal {
 impl Policy {
     /// A policy that binds no roles: whom it allows, it allows any.
     pub fn new(subjects: Subjects) -> Self {
+        let mut labels = LabelKeys::default();
+        subjects
+            .rules()
+            .iter()
+            .filter_map(Rule::labels)
+            .for_each(|keys| labels.extend(keys));
         Self {
             subjects,
             roles: Vec::new(),
+            labels,
         }
     }
 
@@ -204,7 +240,20 @@ impl Policy {
     /// The same, for the roles of these bindings only. None of them: for any role.
     #[must_use]
     pub fn with_roles(self, roles: Vec<RoleBinding>) -> Self {
-        Self { roles, ..self }
+        let Self {
+            subjects,
+            roles: _,
+            mut labels,
+        } = self;
+        roles
+            .iter()
+            .filter_map(RoleBinding::labels)
+            .for_each(|keys| labels.extend(keys));
+        Self {
+            subjects,
+            roles,
+            labels,
+        }
     }
 
     /// Whether a subject must ask for a role.
@@ -212,14 +261,9 @@ impl Policy {
         !self.roles.is_empty()
     }
 
-    /// Whether a rule or binding asks for labels: then they must be known before [`Policy::decide`].
-    pub fn asks_for_labels(&self) -> bool {
-        let rules = match &self.subjects {
-            Subjects::All => &[],
-            Subjects::AnyOf(rules) => rules.as_slice(),
-        };
-        rules.iter().any(Rule::asks_for_labels)
-            || self.roles.iter().any(RoleBinding::asks_for_labels)
+    /// The labels that rules and bindings ask for.
+    pub fn labels(&self) -> &LabelKeys {
+        &self.labels
     }
 
     /// Decides; the first rule that matches is the one that is named.

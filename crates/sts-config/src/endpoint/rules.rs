@@ -1,7 +1,7 @@
 //! `rules:`, OpenUnison's `azRules:`, and `allowAll:`.
 
 use sts_core::ident::ClusterName;
-use sts_core::policy::{CelRule, Filter, Rule, Subjects};
+use sts_core::policy::{Breadth, CelRule, Filter, Rule, Subjects};
 
 use super::Endpoint;
 use crate::problem::{Place, Problems};
@@ -182,37 +182,67 @@ fn parse_dn(text: &str) -> Result<Rule, String> {
 /// What can only be said once it is known whose tokens the endpoint takes, and how it knows that they are alive.
 pub(crate) fn check(endpoint: &Endpoint, problems: &Problems) {
     for WrittenRule { rule, place } in &endpoint.written {
-        if rule.asks_for_labels() && !endpoint.verification.knows_labels() {
-            problems.error(
+        check_labels(endpoint, rule, place, problems);
+        let breadth = match rule {
+            Rule::Cel(rule) => of_expression(rule, &endpoint.clusters),
+            Rule::Filter(filter) => of_filter(filter, &endpoint.clusters),
+        };
+        match breadth {
+            Err(reason) => {
+                let names: Vec<&str> = endpoint.clusters.iter().map(ClusterName::as_str).collect();
+                problems.error(
+                    place.clone(),
+                    format!(
+                        "\"{rule}\": {reason} (the endpoint takes tokens of {})",
+                        names.join(", ")
+                    ),
+                );
+            }
+            Ok(Breadth::Excludes) => problems.warning(
                 place.clone(),
-                format!(
-                    "asks for labels, which `verification: {}` does not know",
-                    endpoint.verification.name()
-                ),
-            );
+                format!("\"{rule}\" says who gets no token, and so gives one to everybody else, also in namespaces to come"),
+            ),
+            Ok(Breadth::Selects) => {}
         }
-        let Rule::Filter(filter) = rule else { continue };
-        if let Err(kind) = filter.check_within(&endpoint.clusters) {
-            let names: Vec<&str> = endpoint.clusters.iter().map(ClusterName::as_str).collect();
-            problems.error(
-                place.clone(),
-                format!(
-                    "\"{filter}\": {kind} (the endpoint takes tokens of {})",
-                    names.join(", ")
-                ),
-            );
-        }
-        if filter.has_wildcard() {
+        let wildcard = match rule {
+            Rule::Cel(rule) => rule.has_wildcard(),
+            Rule::Filter(filter) => filter.has_wildcard(),
+        };
+        if wildcard {
             problems.warning(
                 place.clone(),
-                format!("\"{filter}\" has a wildcard: whoever may create a namespace or ServiceAccount of such a name gets a token"),
-            );
-        }
-        if filter.only_excludes() {
-            problems.warning(
-                place.clone(),
-                format!("\"{filter}\" says who gets no token, and so gives one to everybody else, also in namespaces to come"),
+                format!("\"{rule}\" has a wildcard: whoever may create a namespace or ServiceAccount of such a name gets a token"),
             );
         }
     }
+}
+
+fn check_labels(endpoint: &Endpoint, rule: &Rule, place: &Place, problems: &Problems) {
+    let asks = rule.labels().is_some_and(|labels| !labels.is_empty());
+    if asks && !endpoint.verification.knows_labels() {
+        let name = endpoint.verification.name();
+        problems.error(
+            place.clone(),
+            format!(
+                "asks for labels, which `verification: {name}` does not know: write `verification: tokenReview` or `watch`, or name \
+                 namespaces and ServiceAccounts instead"
+            ),
+        );
+    }
+}
+
+fn of_expression(rule: &CelRule, clusters: &[ClusterName]) -> Result<Breadth, String> {
+    rule.breadth_within(clusters)
+        .map_err(|error| error.to_string())
+}
+
+fn of_filter(filter: &Filter, clusters: &[ClusterName]) -> Result<Breadth, String> {
+    filter
+        .check_within(clusters)
+        .map_err(|error| error.to_string())?;
+    Ok(if filter.only_excludes() {
+        Breadth::Excludes
+    } else {
+        Breadth::Selects
+    })
 }

@@ -26,10 +26,11 @@ impl Verification {
         }
     }
 
-    /// Whether the labels of pods and namespaces are known, so that rules can ask for them.
+    /// Whether the labels of pods and namespaces can be known, so that rules can ask for them: where the API server can be asked.
     pub const fn knows_labels(self) -> bool {
         match self {
-            Self::Jwks | Self::TokenReview | Self::Watch => false,
+            Self::Jwks => false,
+            Self::TokenReview | Self::Watch => true,
         }
     }
 

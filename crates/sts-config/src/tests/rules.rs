@@ -104,8 +104,12 @@ fn cel_rules_stand_beside_filters() {
         ),
         ("cel: \"subject.namespace ==\"", "line 1, column"),
         (
-            "cel: \"pod_labels['tier'] == 'web'\"",
-            "asks for labels, which `verification: tokenReview` does not know",
+            "cel: \"pod_labels.exists(key, key == 'tier')\"",
+            "keys that are written out: pod_labels['tier']",
+        ),
+        (
+            "cel: \"subject.namespace != ''\"",
+            "this is true of whomever it is tried with",
         ),
         ("{}", "is no rule: write `filter:`"),
         (
@@ -117,6 +121,26 @@ fn cel_rules_stand_beside_filters() {
         has(&problems, problem);
         has(&problems, "endpoints[0].rules[0]");
     }
+}
+
+#[test]
+fn labels_can_be_asked_for_where_the_api_server_can() {
+    let with = |verification: &str| {
+        with_rules(&format!(
+            "  verification: {verification}\n  rules:\n  - cel: \"pod_labels['tier'] == 'web' && 'team' in namespace_labels\"\n"
+        ))
+    };
+    for verification in ["tokenReview", "watch"] {
+        let config = Config::parse(&with(verification)).unwrap();
+        let labels = config.endpoints[0].policy.labels();
+        assert_eq!((labels.pod.len(), labels.namespace.len()), (1, 1));
+    }
+    let problems = problems(&with("jwks"));
+    has(
+        &problems,
+        "asks for labels, which `verification: jwks` does not know: write `verification: tokenReview` or `watch`",
+    );
+    has(&problems, "endpoints[0].rules[0].cel (line 12)");
 }
 
 /// With one cluster, naming it is naming everybody.
@@ -133,6 +157,15 @@ fn az_007_rules_that_match_everybody_of_the_clusters_there_are_are_refused() {
         has(
             &problems(&rule("filter", constraint)),
             "matches every subject",
+        );
+    }
+    for expression in [
+        "subject.cluster == 'kubernetes'",
+        "subject.cluster != 'other'",
+    ] {
+        has(
+            &problems(&expression_of(expression)),
+            "(the endpoint takes tokens of kubernetes)",
         );
     }
     for constraint in ["(cluster=other)", "(&(namespace=a)(namespace=b))"] {
@@ -163,8 +196,20 @@ fn az_002_values_that_no_subject_has_are_refused() {
     }
 }
 
+fn expression_of(cel: &str) -> String {
+    with_rules(&format!("  rules:\n  - cel: \"{cel}\"\n"))
+}
+
 #[test]
 fn az_008_broad_rules_are_warned_of() {
+    has(
+        &warnings(&expression_of("subject.namespace.startsWith('team-')")),
+        "has a wildcard",
+    );
+    has(
+        &warnings(&expression_of("subject.namespace != 'kube-system'")),
+        "says who gets no token",
+    );
     has(
         &warnings(&rule("filter", "(namespace=team-*)")),
         "has a wildcard",

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::fmt;
 
+use super::KnownLabels;
 use crate::ident::{ClusterName, Namespace, PodName, ServiceAccountName, Uid};
 use crate::verify::VerifiedToken;
 
@@ -193,18 +194,6 @@ impl fmt::Display for Attribute {
     }
 }
 
-/// Labels of a Kubernetes object.
-pub type Labels = BTreeMap<String, String>;
-
-/// The labels around a subject, as far as the endpoint's way of verification knows them.
-#[derive(Clone, Debug, Default, Eq, PartialEq)]
-pub struct KnownLabels {
-    /// Of the pod.
-    pub pod: Option<Labels>,
-    /// Of its namespace.
-    pub namespace: Option<Labels>,
-}
-
 /// The attributes of one subject.
 #[derive(Clone, Debug)]
 pub struct Attributes {
@@ -276,7 +265,6 @@ impl Attributes {
     }
 
     /// The same, with nothing left to be known.
-    #[cfg(test)]
     #[must_use]
     pub(crate) fn complete(self) -> Self {
         Self {

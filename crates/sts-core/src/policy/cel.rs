@@ -1,19 +1,22 @@
 //! Rules in the Common Expression Language (<https://cel.dev>), over the attributes that filters have, and labels where they are known.
 //!
-//! `subject.namespace`, `subject.pod_name` and so on; `pod_labels` and `namespace_labels`. An attribute that a subject does not have is a key
+//! `subject.namespace`, `subject.pod_name` and so on; `pod_labels['tier']`, `'tier' in namespace_labels`. An attribute that a subject does not have is a key
 //! that is not there: what depends on it is an error, which allows nothing, and neither does its negation. `a || error` is true if `a` is, and `a && error` false if `a` is: the three values of [`Truth`] again.
 
+mod breadth;
 mod names;
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::fmt;
 use std::sync::{Arc, LazyLock};
 
 use cel::{Context, Env, Program, Value};
 use thiserror::Error;
 
-use super::{Attribute, Attributes, KnownLabels, Labels, Truth};
-use crate::ident::{ClusterName, Namespace, ServiceAccountName};
+use super::{Attribute, Attributes, KnownLabels, LabelKeys, Labels, Truth, labels};
+use crate::ident::{ClusterName, LabelKey, NameError, Namespace, ServiceAccountName};
+pub use breadth::Breadth;
+use names::Asked;
 
 /// The longest expression, in bytes.
 const LONGEST: usize = 4096;
@@ -36,16 +39,36 @@ static LANGUAGE: LazyLock<Arc<Env>> = LazyLock::new(|| Arc::new(Env::stdlib()));
 pub struct CelRule {
     source: String,
     program: Arc<Program>,
-    /// What `has(subject.…)` asks for.
-    tested: Vec<Attribute>,
+    asked: Arc<Asked>,
 }
 
 /// Why an expression is no rule.
 #[derive(Clone, Debug, Eq, Error, PartialEq)]
 pub enum CelError {
+    /// It is true of strangers, and of everybody whom it names.
+    #[error(
+        "this is true of whomever it is tried with: say who is meant, or write `allowAll: true` if everybody is"
+    )]
+    EveryStranger,
     /// It does not ask anything of the subject.
     #[error("this is true of every subject: write `allowAll: true` if that is meant")]
     EverySubject,
+    /// A label that no object can have: its negation would be true of everybody.
+    #[error("no object has a label {key:?}: it {reason}")]
+    LabelKey {
+        /// Its key.
+        key: String,
+        /// What is wrong with it.
+        reason: NameError,
+    },
+    /// All labels at once, or a key that is not written out.
+    #[error(
+        "labels can only be asked for by keys that are written out: {name}['tier'], {name}.tier, or 'tier' in {name}"
+    )]
+    LabelsAsAWhole {
+        /// Of which object.
+        name: &'static str,
+    },
     /// It comes out as something other than true or false, or as an error whatever the subject.
     #[error("this is not true or false of a subject: {reason}")]
     NoTruth {
@@ -110,26 +133,50 @@ impl CelRule {
         let program = LANGUAGE.compile(source).map_err(|errors| syntax(&errors))?;
         let rule = Self {
             source: source.split_whitespace().collect::<Vec<_>>().join(" "),
-            tested: names::check(program.expression())?,
+            asked: Arc::new(names::check(program.expression())?),
             program: Arc::new(program),
         };
-        rule.check_breadth()?;
+        rule.check_truth()?;
+        breadth::of(&rule, None)?;
         Ok(rule)
     }
 
     /// What the rule says of the subject; an error is Undefined.
     pub fn evaluate(&self, attributes: &Attributes) -> Truth {
-        let unknown = |attribute: &Attribute| attributes.values(*attribute).next().is_none();
-        if attributes.is_supposed() && self.tested.iter().any(unknown) {
+        if attributes.is_supposed() && self.asked.tested.iter().any(is_unknown_of(attributes)) {
             return Truth::Undefined;
         }
-        self.truth(&context(attributes)).unwrap_or(Truth::Undefined)
+        self.truth(&context(attributes, &self.asked.labels))
+            .unwrap_or(Truth::Undefined)
     }
 
-    /// Whether it asks for labels.
-    pub fn asks_for_labels(&self) -> bool {
-        let references = self.program.references();
-        references.has_variable(POD_LABELS) || references.has_variable(NAMESPACE_LABELS)
+    /// Whether it asks for something that is not known of the subject.
+    pub fn is_open(&self, attributes: &Attributes) -> bool {
+        let Asked {
+            attributes: asked,
+            labels,
+            ..
+        } = &*self.asked;
+        let unknown = attributes.is_supposed() && asked.iter().any(is_unknown_of(attributes));
+        unknown || !attributes.labels().has(labels)
+    }
+
+    /// The labels that it asks for.
+    pub fn labels(&self) -> &LabelKeys {
+        &self.asked.labels
+    }
+
+    /// How far it reaches, now that it is known which clusters' tokens are taken.
+    ///
+    /// # Errors
+    /// When it tells nobody of these clusters from anybody.
+    pub fn breadth_within(&self, clusters: &[ClusterName]) -> Result<Breadth, CelError> {
+        breadth::of(self, Some(clusters))
+    }
+
+    /// Whether it looks at a part of a name only: such a rule also allows what will be named so later.
+    pub fn has_wildcard(&self) -> bool {
+        self.asked.wildcard
     }
 
     /// What comes out; an error of the language's says why nothing does.
@@ -143,17 +190,17 @@ impl CelRule {
 
     /// True of a subject of whom nothing is known is true of everybody, and so with false. And a subject that has everything must come
     /// out as true or false, unless it is a label that is missing.
-    fn check_breadth(&self) -> Result<(), CelError> {
+    fn check_truth(&self) -> Result<(), CelError> {
         let nothing = Context::with_env(Arc::clone(&LANGUAGE));
         match self.truth(&nothing) {
             Ok(Truth::True) => return Err(CelError::EverySubject),
             Ok(Truth::False) => return Err(CelError::NoSubject),
             Ok(Truth::Undefined) | Err(_) => {}
         }
-        let Some(sample) = sample() else {
+        let Some(sample) = sample(&self.asked.labels) else {
             return Ok(());
         };
-        let context = context(&sample);
+        let context = context(&sample, &self.asked.labels);
         match self.program.execute(&context) {
             Ok(Value::Bool(_)) | Err(cel::ExecutionError::NoSuchKey(_)) => Ok(()),
             Ok(_) | Err(_) => {
@@ -164,26 +211,37 @@ impl CelRule {
     }
 }
 
-/// A subject that has every attribute, and no labels.
-fn sample() -> Option<Attributes> {
+/// Whether a subject that somebody asks about has no value for an attribute.
+fn is_unknown_of(attributes: &Attributes) -> impl Fn(&Attribute) -> bool {
+    move |attribute| attributes.values(*attribute).next().is_none()
+}
+
+/// A subject that has every attribute, and none of these labels.
+fn sample(labels: &LabelKeys) -> Option<Attributes> {
     let attributes = Attributes::supposed(
         &ClusterName::parse("sample").ok()?,
         &Namespace::parse("sample").ok()?,
         &ServiceAccountName::parse("sample").ok()?,
     );
-    let labels = KnownLabels {
-        pod: Some(Labels::new()),
-        namespace: Some(Labels::new()),
-    };
     let every = Attribute::each().filter(|attribute| attributes.value(*attribute).is_none());
     let attributes = every.fold(attributes.clone(), |attributes, attribute| {
         attributes.with(attribute, "sample")
     });
-    Some(attributes.with_labels(labels))
+    Some(attributes.with_labels(absent(labels)))
 }
 
-/// What is known of the subject, as the language's variables.
-fn context(attributes: &Attributes) -> Context<'static, 'static> {
+/// That none of these labels is there.
+fn absent(labels: &LabelKeys) -> KnownLabels {
+    let absent = |keys: &BTreeSet<LabelKey>| keys.iter().map(|key| (key.clone(), None)).collect();
+    KnownLabels {
+        pod: absent(&labels.pod),
+        namespace: absent(&labels.namespace),
+    }
+}
+
+/// What is known of the subject, as the language's variables. Labels are there if all that are asked for are known: one that nobody has
+/// looked for must not count as one that is not there.
+fn context(attributes: &Attributes, labels: &LabelKeys) -> Context<'static, 'static> {
     let mut context = Context::with_env(Arc::clone(&LANGUAGE));
     let mut subject: HashMap<String, Value> = HashMap::new();
     for attribute in Attribute::each() {
@@ -196,13 +254,22 @@ fn context(attributes: &Attributes) -> Context<'static, 'static> {
     }
     context.add_variable_from_value(SUBJECT, subject);
     let KnownLabels { pod, namespace } = attributes.labels();
-    for (name, labels) in [(POD_LABELS, pod), (NAMESPACE_LABELS, namespace)] {
-        if let Some(labels) = labels {
-            let labels: HashMap<String, String> = labels.clone().into_iter().collect();
-            context.add_variable_from_value(name, labels);
+    for (name, known, keys) in [
+        (POD_LABELS, pod, &labels.pod),
+        (NAMESPACE_LABELS, namespace, &labels.namespace),
+    ] {
+        if labels::knows(known, keys) {
+            context.add_variable_from_value(name, present(known));
         }
     }
     context
+}
+
+fn present(labels: &Labels) -> HashMap<String, String> {
+    let text = |(key, value): (&LabelKey, &Option<String>)| {
+        Some((key.as_str().to_owned(), value.clone()?))
+    };
+    labels.iter().filter_map(text).collect()
 }
 
 /// Whether the parser, or what follows the tree, could go deeper than a stack is. Characters inside quotes are counted like others: what is

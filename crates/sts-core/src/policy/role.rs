@@ -4,7 +4,7 @@ use std::fmt;
 
 use thiserror::Error;
 
-use super::{Attribute, Attributes, Decision, Rule, Truth};
+use super::{Attribute, Attributes, Decision, LabelKeys, Rule, Verdict};
 use crate::ident::Role;
 use crate::template::{Part, Template, TemplateError, Variable};
 
@@ -18,23 +18,24 @@ pub struct RoleBinding {
 }
 
 impl RoleBinding {
-    pub(super) fn asks_for_labels(&self) -> bool {
-        self.rule.as_ref().is_some_and(Rule::asks_for_labels)
+    pub(super) fn labels(&self) -> Option<&LabelKeys> {
+        self.rule.as_ref().and_then(Rule::labels)
     }
 
-    fn evaluate(&self, attributes: &Attributes, role: &Role) -> Truth {
-        let fits = Truth::from(self.pattern.matches(attributes, role));
+    fn verdict(&self, attributes: &Attributes, role: &Role) -> Verdict {
+        if !self.pattern.matches(attributes, role) {
+            return Verdict::Silent;
+        }
         let rule = self.rule.as_ref();
-        fits.and(rule.map_or(Truth::True, |rule| rule.evaluate(attributes)))
+        rule.map_or(Verdict::Allows, |rule| rule.verdict(attributes))
     }
 }
 
 /// The first binding that gives the subject the role.
 pub(super) fn decide(bindings: &[RoleBinding], attributes: &Attributes, role: &Role) -> Decision {
-    let verdict = |binding: &RoleBinding| binding.evaluate(attributes, role);
     let verdicts = bindings.iter();
-    let verdicts = verdicts.map(|binding| (verdict(binding), &binding.pattern));
-    Decision::of(verdicts, attributes)
+    let verdicts = verdicts.map(|binding| (binding.verdict(attributes, role), &binding.pattern));
+    Decision::of(verdicts)
 }
 
 /// The roles that a binding is about: text, `*` for anything without `/` and `:`, and `${namespace}`, `${saname}` or `${cluster}` for the

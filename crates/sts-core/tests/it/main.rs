@@ -15,6 +15,7 @@ mod issue;
 mod issue_claims;
 mod json;
 mod jwks;
+mod labels;
 mod mutation;
 mod policy_table;
 mod ring;

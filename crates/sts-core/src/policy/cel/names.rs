@@ -3,10 +3,11 @@
 use std::collections::BTreeSet;
 
 use cel::IdedExpr;
-use cel::common::ast::{EntryExpr, Expr};
+use cel::common::ast::{CallExpr, EntryExpr, Expr, LiteralValue};
 
 use super::{CelError, NAMESPACE_LABELS, POD_LABELS, SUBJECT};
-use crate::policy::Attribute;
+use crate::ident::LabelKey;
+use crate::policy::{Attribute, LabelKeys};
 
 /// What an expression may call: operators, and the functions that tests of texts need.
 const FUNCTIONS: [&str; 26] = [
@@ -38,33 +39,110 @@ const FUNCTIONS: [&str; 26] = [
     "startsWith",
 ];
 
-/// Refuses variables, attributes and functions that are not there. Returns the attributes that `has` asks for.
-pub(super) fn check(expression: &IdedExpr) -> Result<Vec<Attribute>, CelError> {
+/// Functions that look at a part of a text.
+const OF_PARTS: [&str; 4] = ["contains", "endsWith", "matches", "startsWith"];
+/// Attributes whose values whoever creates a namespace or a ServiceAccount chooses.
+const CHOSEN: [Attribute; 4] = [
+    Attribute::Groups,
+    Attribute::Namespace,
+    Attribute::ServiceAccountName,
+    Attribute::Subject,
+];
+
+/// What an expression asks for.
+#[derive(Debug)]
+pub(super) struct Asked {
+    pub(super) attributes: Vec<Attribute>,
+    /// Those that `has` asks for.
+    pub(super) tested: Vec<Attribute>,
+    pub(super) labels: LabelKeys,
+    /// The texts in it.
+    pub(super) texts: Vec<String>,
+    /// Whether it looks at parts of names.
+    pub(super) wildcard: bool,
+}
+
+/// Refuses variables, attributes, labels and functions that are not there.
+pub(super) fn check(expression: &IdedExpr) -> Result<Asked, CelError> {
     let mut names = Names::default();
     names.collect(expression);
-    let mut variables = names.variables.difference(&names.bound);
-    let known = |name: &&&str| **name == POD_LABELS || **name == NAMESPACE_LABELS;
-    if let Some(name) = variables.find(|name| !known(name)) {
-        let name = (*name).to_owned();
-        return Err(CelError::UnknownVariable { name });
+    if let Some(name) = names.variables.difference(&names.bound).next() {
+        return Err(match label_variable(name) {
+            Some(name) => CelError::LabelsAsAWhole { name },
+            None => CelError::UnknownVariable {
+                name: (*name).to_owned(),
+            },
+        });
     }
     let mut functions = names.functions.iter();
     if let Some(name) = functions.find(|name| !FUNCTIONS.contains(name)) {
         let name = (*name).to_owned();
         return Err(CelError::UnknownFunction { name });
     }
-    let mut tested = Vec::new();
+    let (mut attributes, mut tested) = (Vec::new(), Vec::new());
     for (name, is_test) in names.attributes {
         let mut each = Attribute::each();
         let attribute = each.find(|attribute| attribute.identifier() == name);
         let attribute = attribute.ok_or_else(|| CelError::UnknownAttribute {
             name: name.to_owned(),
         })?;
+        attributes.push(attribute);
         if is_test {
             tested.push(attribute);
         }
     }
-    Ok(tested)
+    let mut labels = LabelKeys::default();
+    for (variable, key) in names.labels {
+        let parsed = LabelKey::parse(key).map_err(|reason| CelError::LabelKey {
+            key: key.to_owned(),
+            reason,
+        })?;
+        let keys = if variable == POD_LABELS {
+            &mut labels.pod
+        } else {
+            &mut labels.namespace
+        };
+        keys.insert(parsed);
+    }
+    let of_parts = OF_PARTS.iter().any(|name| names.functions.contains(name));
+    Ok(Asked {
+        wildcard: of_parts && attributes.iter().any(|one| CHOSEN.contains(one)),
+        attributes,
+        tested,
+        labels,
+        texts: names.texts.into_iter().map(str::to_owned).collect(),
+    })
+}
+
+/// The variable with an object's labels, if it is one.
+fn label_variable(name: &str) -> Option<&'static str> {
+    [NAMESPACE_LABELS, POD_LABELS]
+        .into_iter()
+        .find(|variable| *variable == name)
+}
+
+/// The labels that an expression stands for as a whole.
+fn labels_of(expression: &IdedExpr) -> Option<&'static str> {
+    let Expr::Ident(name) = &expression.expr else {
+        return None;
+    };
+    label_variable(name)
+}
+
+fn text_of(expression: &IdedExpr) -> Option<&str> {
+    let Expr::Literal(LiteralValue::String(text)) = &expression.expr else {
+        return None;
+    };
+    Some(text.inner())
+}
+
+/// The label that a call asks for: `pod_labels['tier']`, or `'tier' in pod_labels`.
+fn label_of(call: &CallExpr) -> Option<(&'static str, &str)> {
+    let (labels, key) = match (call.func_name.as_str(), call.args.as_slice()) {
+        ("_[_]", [labels, key]) | ("@in", [key, labels]) => (labels, key),
+        _ => return None,
+    };
+    Some((labels_of(labels)?, text_of(key)?))
 }
 
 /// The names in an expression.
@@ -74,6 +152,9 @@ struct Names<'e> {
     functions: BTreeSet<&'e str>,
     /// What is asked of the subject, and whether it is asked for by `has`.
     attributes: BTreeSet<(&'e str, bool)>,
+    /// The keys that are asked for, of which object's labels.
+    labels: BTreeSet<(&'static str, &'e str)>,
+    texts: BTreeSet<&'e str>,
     /// The variables that `all` and the like bind themselves.
     bound: BTreeSet<&'e str>,
 }
@@ -81,9 +162,14 @@ struct Names<'e> {
 impl<'e> Names<'e> {
     fn collect(&mut self, expression: &'e IdedExpr) {
         match &expression.expr {
-            Expr::Unspecified | Expr::Literal(_) => {}
+            Expr::Unspecified => {}
+            Expr::Literal(_) => self.texts.extend(text_of(expression)),
             Expr::Call(call) => {
                 self.functions.insert(&call.func_name);
+                if let Some(label) = label_of(call) {
+                    self.labels.insert(label);
+                    return;
+                }
                 call.target.iter().for_each(|target| self.collect(target));
                 call.args.iter().for_each(|argument| self.collect(argument));
             }
@@ -107,6 +193,8 @@ impl<'e> Names<'e> {
             Expr::Select(select) => {
                 if matches!(&select.operand.expr, Expr::Ident(name) if name == SUBJECT) {
                     self.attributes.insert((&select.field, select.test));
+                } else if let Some(labels) = labels_of(&select.operand) {
+                    self.labels.insert((labels, &select.field));
                 } else {
                     self.collect(&select.operand);
                 }

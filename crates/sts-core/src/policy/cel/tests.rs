@@ -8,13 +8,14 @@ fn subject() -> Attributes {
     )
 }
 
-fn with_labels(labels: &[(&str, &str)]) -> Attributes {
+/// With what is known of the pod's labels.
+fn with_labels(labels: &[(&str, Option<&str>)]) -> Attributes {
     let pod = labels
         .iter()
-        .map(|(key, value)| ((*key).to_owned(), (*value).to_owned()));
-    subject().with_labels(KnownLabels {
-        pod: Some(pod.collect()),
-        namespace: None,
+        .map(|(key, value)| (key.parse().unwrap(), value.map(str::to_owned)));
+    subject().complete().with_labels(KnownLabels {
+        pod: pod.collect(),
+        namespace: Labels::new(),
     })
 }
 
@@ -79,23 +80,135 @@ fn has_asks_for_what_is_known_only() {
 
 #[test]
 fn labels_can_be_asked_for_where_they_are_known() {
-    let rule = CelRule::parse("pod_labels['app.kubernetes.io/name'] == 'web'").unwrap();
-    assert!(rule.asks_for_labels());
     let name = "app.kubernetes.io/name";
-    assert_eq!(rule.evaluate(&with_labels(&[(name, "web")])), Truth::True);
-    assert_eq!(rule.evaluate(&with_labels(&[(name, "db")])), Truth::False);
-    assert_eq!(rule.evaluate(&with_labels(&[])), Truth::Undefined);
+    let rule = CelRule::parse("pod_labels['app.kubernetes.io/name'] == 'web'").unwrap();
+    let is = |labels: &[_]| rule.evaluate(&with_labels(labels));
+    assert_eq!(is(&[(name, Some("web"))]), Truth::True);
+    assert_eq!(is(&[(name, Some("db"))]), Truth::False);
+    assert_eq!(is(&[(name, None)]), Truth::Undefined);
+    assert!(!rule.is_open(&with_labels(&[(name, None)])));
     let namespaces = vec!["subject.namespace == 'a-b-c.d'"; 60].join(" || ");
     assert!(
         CelRule::parse(&namespaces).is_ok(),
         "many alternatives are not deep"
     );
-    let absent = "subject.namespace == 'team-a' && !has(pod_labels.canary)";
-    assert_eq!(truth(absent, &with_labels(&[])), Truth::True);
-    assert_eq!(
-        truth(absent, &with_labels(&[("canary", "1")])),
-        Truth::False
+    for absent in [
+        "subject.namespace == 'team-a' && !has(pod_labels.canary)",
+        "subject.namespace == 'team-a' && !('canary' in pod_labels)",
+    ] {
+        let with = |value| truth(absent, &with_labels(&[("canary", value)]));
+        assert_eq!(with(None), Truth::True, "{absent}");
+        assert_eq!(with(Some("1")), Truth::False, "{absent}");
+    }
+}
+
+/// That nobody has looked for a label must not count as that it is not there.
+#[test]
+fn az_003_a_label_that_nobody_has_looked_for_allows_nothing() {
+    let other = with_labels(&[("tier", Some("web"))]);
+    for source in [
+        "!('canary' in pod_labels)",
+        "!has(pod_labels.canary) && pod_labels.tier == 'web'",
+        "!('canary' in namespace_labels)",
+    ] {
+        let rule = CelRule::parse(source).unwrap();
+        assert_eq!(rule.evaluate(&other), Truth::Undefined, "{source}");
+        assert!(rule.is_open(&other), "{source}");
+    }
+    let elsewhere = "subject.namespace == 'team-b' && 'canary' in pod_labels";
+    assert_eq!(truth(elsewhere, &other), Truth::False, "whatever it is");
+}
+
+#[test]
+fn rules_say_which_labels_they_ask_for() {
+    let rule = CelRule::parse(
+        "pod_labels['a/b'] == 'x' || has(pod_labels.c) || 'd' in pod_labels || namespace_labels.e in ['f']",
     );
+    let labels = rule.unwrap().labels().clone();
+    let keys = |keys: std::collections::BTreeSet<LabelKey>| {
+        let texts = keys.iter().map(LabelKey::as_str).collect::<Vec<_>>();
+        texts.join(" ")
+    };
+    assert_eq!(keys(labels.pod), "a/b c d");
+    assert_eq!(keys(labels.namespace), "e");
+    for rule in [
+        "pod_labels == {'a': 'b'}",
+        "size(pod_labels) == 1",
+        "pod_labels[subject.namespace] == 'a'",
+        "subject.namespace in pod_labels",
+        "pod_labels.all(key, key == 'a')",
+        "'a' in [pod_labels]",
+    ] {
+        let name = "pod_labels";
+        assert_eq!(refuses(rule), CelError::LabelsAsAWhole { name }, "{rule}");
+    }
+    let error = refuses("!('no key' in namespace_labels)");
+    assert!(matches!(error, CelError::LabelKey { .. }), "{error:?}");
+}
+
+#[test]
+fn az_007_expressions_that_are_true_of_strangers_are_refused() {
+    for rule in [
+        "subject.namespace != ''",
+        "size(subject.saname) > 0",
+        "subject.namespace == subject.namespace",
+        "subject.sub.startsWith('system:serviceaccount:')",
+        "subject.saname.matches('.*')",
+        "'system:authenticated' in subject.groups",
+        "subject.groups.exists(group, group.startsWith('system:'))",
+        "subject.objectClass == 'inetOrgPerson'",
+        "subject.namespace == 'a' || subject.namespace != 'a'",
+        "!('a' in pod_labels) || 'a' in pod_labels",
+    ] {
+        assert_eq!(refuses(rule), CelError::EveryStranger, "{rule}");
+    }
+}
+
+#[test]
+fn az_008_expressions_that_only_say_who_is_left_out_are_known_as_such() {
+    for (rule, expected) in [
+        ("subject.namespace != 'kube-system'", Breadth::Excludes),
+        ("!subject.namespace.startsWith('kube-')", Breadth::Excludes),
+        ("!subject.namespace.endsWith('-system')", Breadth::Excludes),
+        (
+            "!subject.namespace.matches('^(kube|openshift)-')",
+            Breadth::Excludes,
+        ),
+        (
+            "!(subject.namespace == 'a' && subject.saname == 'b')",
+            Breadth::Excludes,
+        ),
+        (
+            "subject.sub != 'system:serviceaccount:a:b'",
+            Breadth::Excludes,
+        ),
+        (
+            "!('system:serviceaccounts:a' in subject.groups)",
+            Breadth::Excludes,
+        ),
+        ("!('canary' in pod_labels)", Breadth::Excludes),
+        (
+            "!('a' in namespace_labels && namespace_labels.a == 'b')",
+            Breadth::Excludes,
+        ),
+        ("subject.pod_name != 'p1'", Breadth::Excludes),
+        ("subject.namespace.startsWith('team-')", Breadth::Selects),
+        ("subject.namespace < 'm'", Breadth::Selects),
+        ("has(subject.node_name)", Breadth::Selects),
+        ("pod_labels.tier == 'web'", Breadth::Selects),
+        ("'canary' in pod_labels", Breadth::Selects),
+    ] {
+        let parsed = CelRule::parse(rule).unwrap();
+        let breadth = parsed.breadth_within(&["c1".parse().unwrap()]);
+        assert_eq!(breadth, Ok(expected), "{rule}");
+    }
+    let cluster = CelRule::parse("subject.cluster == 'c1'").unwrap();
+    let within = |names: &[&str]| {
+        let names: Vec<_> = names.iter().map(|name| name.parse().unwrap()).collect();
+        cluster.breadth_within(&names)
+    };
+    assert_eq!(within(&["c1"]), Err(CelError::EveryStranger));
+    assert_eq!(within(&["c1", "c2"]), Ok(Breadth::Selects));
 }
 
 #[test]
