@@ -1,8 +1,8 @@
 //! A look ahead: what the STS's rules will say of this ServiceAccount and role, by the STS's own code. It is a warning, since the rules
 //! may have changed by the time the sidecar asks; and where they depend on what is not known of the pod yet, nothing is said.
 
-use sts_core::ident::{Namespace, Role, ServiceAccountName};
-use sts_core::policy::{Attributes, Policy, Refusal};
+use sts_core::ident::{ClusterName, LabelKey, Namespace, Role, ServiceAccountName};
+use sts_core::policy::{Attributes, KnownLabels, Labels, Policy, Refusal};
 
 use crate::identity::Credentials;
 use crate::plan::Plan;
@@ -36,7 +36,11 @@ pub(crate) fn refusals(
                 .rules
                 .iter()
                 .find(|rules| rules.name == endpoint.name)?;
-            let what = refusal(rules, &namespace, &account, role(plan, endpoint).as_ref())?;
+            let subject = |cluster: &_| {
+                Attributes::supposed(cluster, &namespace, &account)
+                    .with_labels(labels(&rules.policy, pod))
+            };
+            let what = refusal(rules, subject, role(plan, endpoint).as_ref())?;
             let name = &endpoint.name;
             Some(short(format!(
                 "kube-sts: endpoint {name} will refuse {namespace}/{account}: {what}"
@@ -48,8 +52,7 @@ pub(crate) fn refusals(
 /// What stands against it in every cluster that the pod may be in.
 fn refusal(
     rules: &EndpointRules,
-    namespace: &Namespace,
-    account: &ServiceAccountName,
+    subject: impl Fn(&ClusterName) -> Attributes,
     role: Option<&Role>,
 ) -> Option<&'static str> {
     let EndpointRules {
@@ -57,15 +60,21 @@ fn refusal(
         clusters,
         policy,
     } = rules;
-    let of_cluster = |cluster| {
-        let attributes = Attributes::supposed(cluster, namespace, account);
-        would_refuse(policy, &attributes, role)
-    };
     let refusals = clusters
         .iter()
-        .map(of_cluster)
+        .map(|cluster| would_refuse(policy, &subject(cluster), role))
         .collect::<Option<Vec<_>>>()?;
     refusals.first().copied()
+}
+
+/// What is known of the pod's labels: those that it has now. One that it lacks may yet be added, and so is not known; its namespace's are
+/// not known either.
+fn labels(policy: &Policy, pod: &PodView<'_>) -> KnownLabels {
+    let known = |key: &LabelKey| Some((key.clone(), Some(pod.label(key.as_str())?.to_owned())));
+    KnownLabels {
+        pod: policy.labels().pod.iter().filter_map(known).collect(),
+        namespace: Labels::new(),
+    }
 }
 
 fn would_refuse(

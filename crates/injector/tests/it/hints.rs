@@ -85,6 +85,42 @@ fn a_service_account_that_no_rule_allows_and_a_role_that_none_binds_are_warned_o
     assert_eq!(warnings("myns", "other/app"), unbound);
 }
 
+/// The pod's own labels count as far as it has them; of others, and of the namespace's, nothing is said.
+#[test]
+fn rules_that_ask_for_labels_are_previewed_as_far_as_they_are_known() {
+    let sample = include_str!("../../../../docs/samples/in-cluster.yaml");
+    let warnings = |expression: &str, tier: Option<&str>| {
+        let rule = "filter: \"(namespace=myns)\"";
+        assert!(sample.contains(rule));
+        let text = sample.replace(rule, &format!("cel: \"{expression}\""));
+        let config = Config::parse(&text).unwrap();
+        let injector = config.injector.as_ref().unwrap();
+        let settings = Settings::new(&config.url, &config.endpoints, &injector.sidecar, None);
+        let mut review = review(&fixture("bare"));
+        review["request"]["namespace"] = json!("myns");
+        let pod = &mut review["request"]["object"];
+        pod["spec"]["serviceAccountName"] = json!("app");
+        let role = "arn:aws:iam::123456789012:role/myns/app";
+        pod["metadata"]["annotations"]["tremolo.io/aws-role"] = json!(role);
+        if let Some(tier) = tier {
+            pod["metadata"]["labels"]["tier"] = json!(tier);
+        }
+        let answered = ask_as(&settings, Some(&CA), Entry::Endpoint("aws"), &review).unwrap();
+        assert_eq!(answered.outcome.decision, "inject");
+        answered.warnings().join(";")
+    };
+    let refused = "kube-sts: endpoint aws will refuse myns/app: no rule allows it";
+    let web = "pod_labels.tier == 'web'";
+    assert_eq!(warnings(web, Some("web")), "");
+    assert_eq!(warnings(web, Some("db")), refused);
+    assert_eq!(warnings(web, None), "", "it may yet get one");
+    let namespace = "namespace_labels.team == 'a'";
+    assert_eq!(warnings(namespace, Some("db")), "");
+    let both = format!("{web} && {namespace}");
+    assert_eq!(warnings(&both, Some("web")), "");
+    assert_eq!(warnings(&both, Some("db")), refused);
+}
+
 #[test]
 fn keys_that_are_meant_are_not_warned_of() {
     let mut pod = fixture("two-endpoints");
