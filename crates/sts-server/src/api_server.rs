@@ -3,10 +3,14 @@
 mod call;
 mod kubeconfig;
 
+use std::io::ErrorKind;
 use std::path::Path;
 use std::pin::pin;
+use std::sync::Arc;
 use std::time::Duration;
 
+use axum::body::Bytes;
+use axum::http::Request;
 use futures_util::StreamExt as _;
 use k8s_openapi::api::core::v1::Secret;
 use kube::{Api, Client, Config};
@@ -16,12 +20,14 @@ use svc_runtime::kube_client::KubeClientError;
 use svc_runtime::log::chain;
 use svc_runtime::{KubeClients, Shutdown, follow_object, kube_clients_of};
 use thiserror::Error;
-use tokio::sync::watch;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 use tokio::time::sleep;
 
 pub use call::CallError;
 pub(crate) use call::call;
 use kubeconfig::{KubeconfigError, Origin};
+
+use crate::capacity;
 
 /// Who we are in API servers' logs.
 pub(crate) const USER_AGENT: &str = concat!("kube-sts-server/", env!("CARGO_PKG_VERSION"));
@@ -35,6 +41,14 @@ const SECRET_KEY: &str = "kubeconfig";
 #[derive(Clone)]
 pub(crate) struct ApiServer {
     clients: watch::Receiver<Option<KubeClients>>,
+    /// One for each call that an exchange may wait for.
+    calls: Arc<Semaphore>,
+}
+
+/// The right to one call that an exchange waits for, and the client for it.
+pub(crate) struct Caller {
+    client: Client,
+    _permit: OwnedSemaphorePermit,
 }
 
 /// Where an [`ApiServer`]'s clients come from, when they are not there from the start.
@@ -67,7 +81,22 @@ impl ApiServer {
     /// The API server that we run under.
     pub(crate) fn own(clients: KubeClients) -> Self {
         let (_, clients) = watch::channel(Some(clients));
-        Self { clients }
+        Self::of(clients)
+    }
+
+    fn of(clients: watch::Receiver<Option<KubeClients>>) -> Self {
+        Self {
+            clients,
+            calls: Arc::new(Semaphore::new(capacity::share_of(1))),
+        }
+    }
+
+    /// The same, for exchanges that wait for one of so many clusters' API servers.
+    pub(crate) fn one_of(self, clusters: usize) -> Self {
+        Self {
+            calls: Arc::new(Semaphore::new(capacity::share_of(clusters))),
+            ..self
+        }
     }
 
     /// One at an address; its CA and our token are read from files, again and again.
@@ -107,10 +136,19 @@ impl ApiServer {
             source,
             clients: sender,
         };
-        (Self { clients }, connection)
+        (Self::of(clients), connection)
     }
 
-    /// The client for calls that somebody waits for.
+    /// The right to one call for an exchange. An API server that hangs keeps its own cluster's exchanges waiting, and no others.
+    pub(crate) fn caller(&self) -> Result<Caller, CallError> {
+        let permit = Arc::clone(&self.calls).try_acquire_owned();
+        Ok(Caller {
+            _permit: permit.or(Err(CallError::Busy))?,
+            client: self.requests()?,
+        })
+    }
+
+    /// The client for calls that no exchange waits for, or one of many.
     pub(crate) fn requests(&self) -> Result<Client, CallError> {
         let clients = self.clients.borrow();
         let clients = clients.as_ref().ok_or(CallError::NoClient)?;
@@ -137,8 +175,21 @@ impl ApiServer {
     }
 }
 
+impl Caller {
+    /// As [`call`].
+    pub(crate) async fn call(
+        &self,
+        request: Request<Vec<u8>>,
+        limit: usize,
+        patience: Duration,
+    ) -> Result<Bytes, CallError> {
+        call(&self.client, request, limit, patience).await
+    }
+}
+
 impl Connection {
-    /// Keeps the clients as the source says, until shutdown. What cannot be used changes nothing.
+    /// Keeps the clients as the source says, until shutdown. What cannot be used changes nothing: a slip of the pen must not take a cluster's
+    /// service away. A kubeconfig that is gone does: whoever deletes it wants us to stop.
     pub(crate) async fn follow(self, shutdown: Shutdown) -> Result<(), std::convert::Infallible> {
         let Self {
             cluster,
@@ -180,8 +231,12 @@ async fn file(cluster: &ClusterName, path: &Path, clients: &Clients) {
     let mut last = None;
     loop {
         let text = tokio::fs::read_to_string(path).await;
+        let gone = matches!(&text, Err(error) if error.kind() == ErrorKind::NotFound);
         let text = text.map_err(|error| error.to_string());
         if last.as_ref() != Some(&text) {
+            if gone {
+                forget(cluster, clients);
+            }
             let read = text.clone().map_err(std::io::Error::other);
             let read = read.map_err(ConnectError::Unreadable);
             let made = match read {
@@ -206,6 +261,9 @@ async fn secret(cluster: &ClusterName, api: Api<Secret>, name: &str, clients: &C
                 continue;
             }
         };
+        if secret.is_none() {
+            forget(cluster, clients);
+        }
         let data = secret.and_then(|secret| secret.data?.remove(SECRET_KEY));
         let text = data.and_then(|data| String::from_utf8(data.0).ok());
         if last.as_ref() == Some(&text) {
@@ -234,6 +292,13 @@ fn accept(cluster: &ClusterName, made: Result<KubeClients, ConnectError>, client
             drop(clients.send_replace(Some(made)));
         }
         Err(error) => complain(cluster, &error),
+    }
+}
+
+/// Without a client nobody gets a token of the cluster: it is not known who is alive.
+fn forget(cluster: &ClusterName, clients: &Clients) {
+    if clients.send_replace(None).is_some() {
+        tracing::error!(%cluster, "the kubeconfig is gone: the cluster is cut off until there is another");
     }
 }
 

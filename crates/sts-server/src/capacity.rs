@@ -9,6 +9,17 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 /// How many exchanges are worked on at once; more are sent away at once, so that no queue grows.
 const MOST_AT_ONCE: u32 = 512;
 
+/// How many of them may wait for API servers altogether: what needs no answer of theirs goes on, however many of them hang.
+const MOST_WAITING: usize = 384;
+/// How many may wait for one of very many.
+const LEAST_SHARE: usize = 16;
+
+/// How many exchanges may wait for the API server of one of so many clusters.
+pub(crate) fn share_of(clusters: usize) -> usize {
+    let share = MOST_WAITING.checked_div(clusters);
+    share.unwrap_or(MOST_WAITING).max(LEAST_SHARE)
+}
+
 /// The slots of all endpoints. Clones share them.
 #[derive(Clone)]
 pub(crate) struct Capacity {
@@ -76,6 +87,17 @@ mod tests {
     use tokio::time::timeout;
 
     use super::*;
+
+    #[test]
+    fn hanging_api_servers_leave_slots_to_others() {
+        let all = usize::try_from(MOST_AT_ONCE).unwrap();
+        for clusters in 0..=24 {
+            let waiting = share_of(clusters) * clusters;
+            assert!(waiting <= MOST_WAITING && MOST_WAITING < all, "{clusters}");
+        }
+        assert_eq!(share_of(1), MOST_WAITING);
+        assert_eq!(share_of(1000), LEAST_SHARE);
+    }
 
     #[tokio::test]
     async fn work_whose_client_went_away_comes_to_its_end() {

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use sts_core::ident::{ClusterName, Issuer};
 
 use crate::key_source::KeySource;
+use crate::labels::LabelReader;
 use crate::presence::Presence;
 use crate::review::Reviewer;
 
@@ -13,6 +14,8 @@ pub(crate) struct Cluster {
     pub(crate) keys: Arc<KeySource>,
     /// `None` for a cluster that cannot be called.
     pub(crate) reviewer: Option<Reviewer>,
+    /// As the reviewer.
+    pub(crate) labels: Option<LabelReader>,
     /// `None` where no endpoint wants a watch.
     pub(crate) presence: Option<Arc<Presence>>,
 }

@@ -4,10 +4,12 @@ use std::sync::Arc;
 
 use sts_config::{ApiServer as ApiServerConfig, Cluster as ClusterConfig, Endpoint, Verification};
 use sts_core::ident::ClusterName;
+use sts_core::policy::LabelKeys;
 
 use crate::api_server::{ApiServer, Connection, USER_AGENT};
 use crate::cluster::{Cluster, Clusters};
 use crate::key_source::{FetchError, KeySetBoard, KeySource, KeySources};
+use crate::labels::LabelReader;
 use crate::metrics::Metrics;
 use crate::presence::{self, Presence};
 use crate::publisher;
@@ -47,24 +49,39 @@ pub(crate) async fn start_clusters(
     let mut started = Vec::new();
     for cluster in clusters {
         let api_server = connect(start, cluster, own.as_ref())?;
+        let api_server = api_server.map(|api_server| api_server.one_of(clusters.len()));
         publisher::start_cluster(start, cluster, api_server.as_ref(), metrics)?;
-        let watched = endpoints.iter().any(|endpoint| {
-            endpoint.verification == Verification::Watch
-                && endpoint.clusters.contains(&cluster.name)
-        });
+        let name = &cluster.name;
         let presence = api_server
             .as_ref()
-            .filter(|_| watched)
-            .map(|api_server| watch(start, cluster, api_server));
+            .zip(watched_labels(name, endpoints))
+            .map(|(api_server, labels)| watch(start, name, api_server, &labels));
         started.push(Arc::new(Cluster {
             keys: Arc::new(KeySource::new(cluster, api_server.as_ref())?),
-            reviewer: api_server.map(|server| Reviewer::new(cluster.name.clone(), server)),
+            labels: api_server
+                .clone()
+                .map(|server| LabelReader::new(name.clone(), server)),
+            reviewer: api_server.map(|server| Reviewer::new(name.clone(), server)),
             presence,
         }));
     }
     follow_key_sets(start, &started, metrics);
     report_watches(start, &started, metrics);
     Ok(Started(started))
+}
+
+/// The labels that endpoints want to know by watching this cluster; `None` if none wants it watched.
+fn watched_labels(cluster: &ClusterName, endpoints: &[Endpoint]) -> Option<LabelKeys> {
+    let mut watching = endpoints
+        .iter()
+        .filter(|endpoint| {
+            endpoint.verification == Verification::Watch && endpoint.clusters.contains(cluster)
+        })
+        .peekable();
+    watching.peek()?;
+    let mut labels = LabelKeys::default();
+    watching.for_each(|endpoint| labels.extend(endpoint.policy.labels()));
+    Some(labels)
 }
 
 /// The operator is to know what `verification: jwks` does without.
@@ -113,8 +130,13 @@ fn follow(start: &Start, connection: Connection) {
     start.tasks.spawn("cluster's API server", following);
 }
 
-fn watch(start: &Start, cluster: &ClusterConfig, api_server: &ApiServer) -> Arc<Presence> {
-    let presence = Arc::new(Presence::new(cluster.name.clone(), api_server));
+fn watch(
+    start: &Start,
+    cluster: &ClusterName,
+    api_server: &ApiServer,
+    labels: &LabelKeys,
+) -> Arc<Presence> {
+    let presence = Arc::new(Presence::new(cluster.clone(), api_server, labels));
     let (following, shutdown) = (Arc::clone(&presence), start.shutdown.clone());
     start
         .tasks

@@ -3,8 +3,8 @@
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
-use sts_core::ident::{ClusterName, EndpointName, Namespace, Role, ServiceAccountName};
-use sts_core::policy::Attribute;
+use sts_core::ident::{ClusterName, EndpointName, LabelKey, Namespace, Role, ServiceAccountName};
+use sts_core::policy::{Attribute, KnownLabels};
 use sts_server::explain::Question;
 use svc_runtime::LogFormat;
 
@@ -85,6 +85,12 @@ pub(crate) struct ExplainArguments {
     /// What else is known of the pod, such as pod-name=web-0 or node-name=n1; may be given several times
     #[arg(long, value_name = "ATTRIBUTE=VALUE", value_parser = parse_known)]
     with: Vec<(Attribute, String)>,
+    /// A label of the pod, or that it has none: tier=web, or tier-; may be given several times
+    #[arg(long, value_name = "KEY=VALUE", value_parser = parse_label)]
+    pod_label: Vec<(LabelKey, Option<String>)>,
+    /// The same of its namespace
+    #[arg(long, value_name = "KEY=VALUE", value_parser = parse_label)]
+    namespace_label: Vec<(LabelKey, Option<String>)>,
     /// How to answer
     #[arg(long, short, value_enum, default_value_t = Output::Text)]
     pub(crate) output: Output,
@@ -109,6 +115,8 @@ impl ExplainArguments {
             endpoint,
             cluster,
             with,
+            pod_label,
+            namespace_label,
             output: _,
         } = self;
         Question {
@@ -118,6 +126,10 @@ impl ExplainArguments {
             service_account,
             role,
             known: with,
+            labels: KnownLabels {
+                pod: pod_label.into_iter().collect(),
+                namespace: namespace_label.into_iter().collect(),
+            },
         }
     }
 }
@@ -141,4 +153,15 @@ fn parse_known(text: &str) -> Result<(Attribute, String), String> {
             "no subject has an attribute {name:?}: known are credential-id, node-name, node-uid, pod-name, pod-uid and uid"
         )),
     }
+}
+
+/// As `kubectl label` writes it: `key=value`, or `key-` for none.
+fn parse_label(text: &str) -> Result<(LabelKey, Option<String>), String> {
+    let (key, value) = match (text.split_once('='), text.strip_suffix('-')) {
+        (Some((key, value)), _) => (key, Some(value.to_owned())),
+        (None, Some(key)) => (key, None),
+        (None, None) => return Err("write KEY=VALUE, or KEY- if it has none".to_owned()),
+    };
+    let key = LabelKey::parse(key).map_err(|error| format!("the key {error}"))?;
+    Ok((key, value))
 }

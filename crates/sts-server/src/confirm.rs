@@ -1,4 +1,4 @@
-//! Finds out whether the subject of a token is alive, in the way that the endpoint wants.
+//! Finds out whether the subject of a token is alive, and what labels are around it, in the way that the endpoint wants.
 
 use std::collections::HashMap;
 use std::sync::{Mutex, PoisonError};
@@ -7,13 +7,17 @@ use sts_config::Verification;
 use sts_core::authorize::Permission;
 use sts_core::ident::{ClusterName, Uid};
 use sts_core::liveness::{
-    Grace, Grant, LivenessError, Verdict, accept_in_grace, accept_offline, accept_seen, agree,
+    Existence, Grace, Grant, LivenessError, Sighting, Verdict, accept_in_grace, accept_offline,
+    accept_seen, agree,
 };
+use sts_core::policy::{KnownLabels, LabelKeys};
 use sts_core::time::UnixSeconds;
 use sts_core::token::RawToken;
+use sts_core::verify::VerifiedToken;
 
 use crate::cluster::Cluster;
 use crate::error::ExchangeError;
+use crate::presence::Around;
 
 /// How an endpoint knows that a subject is alive.
 pub(crate) struct Confirming {
@@ -50,6 +54,40 @@ impl Confirming {
             Verification::Jwks => Ok(accept_offline(permission)),
             Verification::TokenReview => self.review(cluster, token, permission, now).await,
             Verification::Watch => self.look(cluster, permission, now).await,
+        }
+    }
+
+    /// What is known of the labels around a token's pod. What is not known is not in it, and allows nothing.
+    pub(crate) async fn labels(
+        &self,
+        cluster: &Cluster,
+        keys: &LabelKeys,
+        token: &VerifiedToken,
+    ) -> Result<KnownLabels, ExchangeError> {
+        match self.verification {
+            // The configuration is refused where rules ask for labels.
+            Verification::Jwks => Ok(KnownLabels::default()),
+            Verification::TokenReview => {
+                let reader = cluster.labels.as_ref().ok_or(UNREACHABLE)?;
+                let labels = reader.read(keys, token).await.or(Err(UNREACHABLE))?;
+                labels.ok_or(ExchangeError::Liveness(LivenessError::PodGone))
+            }
+            Verification::Watch => {
+                let presence = cluster.presence.as_ref().ok_or(UNREACHABLE)?;
+                let around = presence.look_around(token).await.or(Err(UNREACHABLE))?;
+                let around = around.ok_or(ExchangeError::Liveness(LivenessError::Unconfirmed))?;
+                self.believe(around).map_err(ExchangeError::Liveness)
+            }
+        }
+    }
+
+    /// Old labels are no reason to refuse a pod for, and none to allow it: it may come back.
+    fn believe(&self, around: Around) -> Result<KnownLabels, LivenessError> {
+        let Around { pod, labels, age } = around;
+        Sighting::confirmation(age, self.grace)?;
+        match pod {
+            Existence::Absent => Err(LivenessError::PodGone),
+            Existence::Ending(_) | Existence::Present => Ok(labels),
         }
     }
 

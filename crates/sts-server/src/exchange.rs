@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use futures_util::FutureExt as _;
 use jiff::Timestamp;
-use sts_core::authorize::{Request, authorize};
+use sts_core::authorize::{Request, authorize, wants_labels};
 use sts_core::exchange::{Issuance, Issued, issue};
 use sts_core::ident::TokenId;
 use sts_core::time::UnixSeconds;
@@ -82,7 +82,7 @@ fn record(
     outcome
 }
 
-/// route → key set → verify → authorize → confirm → issue. What is known of the subject is left in `subject` for the audit line.
+/// route → key set → verify → (labels) → authorize → confirm → issue. What is known of the subject is left in `subject` for the audit line.
 async fn decide(
     endpoint: &EndpointState,
     presented: &Presented,
@@ -103,13 +103,19 @@ async fn decide(
     let (cluster, verified) = check(endpoint, token, now).await?;
     *subject = Some(Subject::of(&verified, cluster.name()));
     endpoint.limits.pod(cluster.name(), &verified.pod().uid)?;
-    let request = Request {
+    let mut request = Request {
         role: role.as_ref(),
         ..Request::of(cluster.name())
     };
-    let permission =
-        authorize(&endpoint.policy, request, verified).map_err(ExchangeError::Refused)?;
-    let confirming = &endpoint.confirming;
+    let EndpointState {
+        policy, confirming, ..
+    } = endpoint;
+    if wants_labels(policy, &request, &verified) {
+        request.labels = confirming
+            .labels(cluster, policy.labels(), &verified)
+            .await?;
+    }
+    let permission = authorize(policy, request, verified).map_err(ExchangeError::Refused)?;
     let grant = confirming.confirm(cluster, token, permission, now).await?;
     // Asked again, since a key may have been revoked meanwhile.
     let key = signer()?;

@@ -8,7 +8,7 @@ use sts_config::{Config, Endpoint};
 use sts_core::authorize::Refusal;
 use sts_core::claims::{ClaimsError, preview};
 use sts_core::ident::{ClusterName, EndpointName, Namespace, Role, ServiceAccountName};
-use sts_core::policy::{Allowance, Attribute, Attributes};
+use sts_core::policy::{Allowance, Attribute, Attributes, KnownLabels};
 use thiserror::Error;
 
 /// Whom the question is about.
@@ -26,6 +26,8 @@ pub struct Question {
     pub role: Option<Role>,
     /// What else is known of it.
     pub known: Vec<(Attribute, String)>,
+    /// What is known of the labels of its pod and of its namespace.
+    pub labels: KnownLabels,
 }
 
 /// Why a question has no answer.
@@ -115,7 +117,8 @@ fn answer(endpoint: &Endpoint, cluster: &ClusterName, question: &Question) -> An
         .iter()
         .fold(supposed, |attributes, (attribute, value)| {
             attributes.with(*attribute, value)
-        });
+        })
+        .with_labels(question.labels.clone());
     Answer {
         endpoint: endpoint.name.clone(),
         cluster: cluster.clone(),
@@ -222,7 +225,7 @@ impl fmt::Display for Answer {
                 writeln!(f, "  because   {denied}")?;
                 writeln!(
                     f,
-                    "  say more  --with ATTRIBUTE=VALUE, such as --with node-name=n1"
+                    "  say more  --with node-name=n1, --pod-label tier=web, --namespace-label team- (has none), and so on"
                 )
             }
             Err(denied) => writeln!(f, "  because   {denied} ({})", denied.code()),

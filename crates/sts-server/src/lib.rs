@@ -20,6 +20,7 @@ mod extract;
 #[cfg(feature = "fuzzing")]
 pub mod fuzzing;
 mod key_source;
+mod labels;
 mod limit;
 mod metrics;
 mod presence;

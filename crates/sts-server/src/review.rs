@@ -10,7 +10,7 @@ use sts_core::liveness::Review;
 use sts_core::token::RawToken;
 use svc_runtime::log::chain;
 
-use crate::api_server::{ApiServer, CallError, call};
+use crate::api_server::{ApiServer, CallError};
 
 /// How long the API server may take.
 const PATIENCE: Duration = Duration::from_secs(5);
@@ -59,8 +59,8 @@ impl Reviewer {
         let body = serde_json::to_vec(&review).or(Err(CallError::Malformed))?;
         let request = Request::post(PATH).header(header::CONTENT_TYPE, "application/json");
         let request = request.body(body).or(Err(CallError::Malformed))?;
-        let client = self.api_server.requests()?;
-        let answer = call(&client, request, LARGEST_ANSWER, PATIENCE).await?;
+        let caller = self.api_server.caller()?;
+        let answer = caller.call(request, LARGEST_ANSWER, PATIENCE).await?;
         let answer: TokenReview = serde_json::from_slice(&answer).or(Err(CallError::Malformed))?;
         answer.status.map(into_review).ok_or(CallError::Malformed)
     }

@@ -13,6 +13,9 @@ use tokio::time::timeout;
 /// Why there is no answer. Never a word of what was asked or answered, which can be a token.
 #[derive(Debug, Error)]
 pub enum CallError {
+    /// As many calls as one cluster may take up wait for this one's API server already.
+    #[error("too many calls wait for the API server")]
+    Busy,
     /// The answer is not what it should be.
     #[error("the answer cannot be understood")]
     Malformed,
@@ -49,7 +52,8 @@ impl CallError {
         match self {
             Self::NoClient | Self::Slow { .. } | Self::Unreachable(_) => true,
             Self::Refused { status } => (500..600).contains(status),
-            Self::Malformed | Self::TooLarge { .. } => false,
+            // Whoever causes many calls must not choose so that an older word counts.
+            Self::Busy | Self::Malformed | Self::TooLarge { .. } => false,
         }
     }
 }

@@ -42,6 +42,7 @@ async fn a_cluster_that_is_not_known_yet_takes_no_other_ones_issuer() {
         Arc::new(crate::cluster::Cluster {
             keys: source(name, issuer, &file),
             reviewer: None,
+            labels: None,
             presence: None,
         })
     };

@@ -10,13 +10,14 @@ use std::time::Duration;
 use futures_util::StreamExt as _;
 use kube::Client;
 use kube::core::WatchEvent;
-use sts_core::ident::{ClusterName, Uid};
-use sts_core::liveness::Existence;
+use sts_core::ident::{ClusterName, LabelKey, Uid};
+use sts_core::policy::Labels;
 use svc_runtime::log::chain;
-use tokio::time::{Instant, sleep, sleep_until, timeout, timeout_at};
+use tokio::time::{sleep, sleep_until, timeout};
 
-use super::index::{Entries, Index};
+use super::index::{Entries, Entry, Index};
 use super::miss::Misses;
+use super::moment::Moment;
 use super::wire::{Kind, Object, Page};
 use crate::api_server::{ApiServer, CallError, call};
 
@@ -31,7 +32,7 @@ const PACE: Duration = Duration::from_secs(1);
 /// How long a watch may be silent: it ends by itself before that.
 const SILENCE: Duration = Duration::from_secs(15);
 /// How old a list gets before everything is listed anew, whatever the watch does: a stream that is opened and renewed but brings nothing,
-/// or not all, must not keep what was known once fresh for ever.
+/// or not all, must not keep what was known once fresh for ever. The watch goes on meanwhile.
 const LIST_EVERY: Duration = Duration::from_secs(300);
 /// How soon one list is followed by the next: a watch that breaks each time at once must not cost one list after the other.
 const LIST_PACE: Duration = Duration::from_secs(10);
@@ -44,10 +45,21 @@ pub(super) struct Followed {
     cluster: ClusterName,
     kind: Kind,
     api_server: ApiServer,
+    /// The labels that are kept.
+    keys: Vec<LabelKey>,
     index: Index,
     misses: Misses,
     /// The last sign of life. `None` before the first list is through.
-    sign: Mutex<Option<Instant>>,
+    sign: Mutex<Option<Moment>>,
+}
+
+/// Everything there is.
+struct List {
+    entries: Entries,
+    /// The version to watch from.
+    version: String,
+    /// When it was asked for. The list is of that time: what happened since then is still to come.
+    began: Moment,
 }
 
 /// Why a watch ended.
@@ -59,9 +71,13 @@ enum Ended {
     Silent,
     /// What happened meanwhile is not known any more (status 410), or what came makes no sense: everything is listed again.
     TooOld,
-    /// It could not be opened, which is no sign of life. It is tried again and not made up for by lists: nobody would notice that what goes
-    /// is only seen at the next one.
+    /// It was refused, which is no sign of life. It is tried again and not made up for by lists: nobody would notice that what goes is
+    /// only seen at the next one.
     Unopened,
+    /// The API server could not be reached, or failed. It may come back with an older store, restored from a copy, in which the version
+    /// that we have seen lies ahead: a watch from there is open and brings nothing until the store has come that far. So once a watch can
+    /// be opened again, everything is listed.
+    Away,
 }
 
 impl Ended {
@@ -76,11 +92,18 @@ impl Ended {
 }
 
 impl Followed {
-    pub(super) fn new(cluster: ClusterName, kind: Kind, api_server: ApiServer) -> Self {
+    /// `keys` are the labels that are kept.
+    pub(super) fn new(
+        cluster: ClusterName,
+        kind: Kind,
+        api_server: ApiServer,
+        keys: Vec<LabelKey>,
+    ) -> Self {
         Self {
             cluster,
             kind,
             api_server,
+            keys,
             index: Index::default(),
             misses: Misses::default(),
             sign: Mutex::default(),
@@ -91,37 +114,46 @@ impl Followed {
         self.index.len()
     }
 
-    pub(super) fn age(&self) -> Option<Duration> {
-        let sign = self.sign.lock().unwrap_or_else(PoisonError::into_inner);
-        sign.map(|sign| sign.elapsed())
+    pub(super) const fn plural(&self) -> &'static str {
+        self.kind.plural()
     }
 
-    fn give_sign(&self, at: Instant) {
+    pub(super) fn age(&self) -> Option<Duration> {
+        let sign = self.sign.lock().unwrap_or_else(PoisonError::into_inner);
+        sign.map(Moment::age)
+    }
+
+    fn give_sign(&self, at: Moment) {
         *self.sign.lock().unwrap_or_else(PoisonError::into_inner) = Some(at);
     }
 
-    /// What is known of one object; what the index does not have the API server is asked about.
+    /// What was kept of an object's labels.
+    pub(super) fn labels(&self, entry: Entry) -> Labels {
+        let values = entry.labels.into_iter();
+        let values = values.map(|value| value.map(String::from));
+        self.keys.iter().cloned().zip(values).collect()
+    }
+
+    /// What is known of one object, `None` if it is not there; what the index does not have the API server is asked about. The uid is
+    /// left out for a namespace.
     pub(super) async fn look(
         &self,
         namespace: &str,
         name: &str,
-        uid: &Uid,
-    ) -> Result<Existence, CallError> {
+        uid: Option<&Uid>,
+    ) -> Result<Option<Entry>, CallError> {
         let object = super::fingerprint(namespace, name, uid);
         if let Some(found) = self.index.find(object) {
-            return Ok(found);
+            return Ok(Some(found));
         }
+        let caller = self.api_server.caller()?;
         let ask = async {
-            let client = self.api_server.requests()?;
             let request = self.kind.one(namespace, name)?;
-            let page = page(&client, request, LARGEST_ONE, ONE_PATIENCE).await?;
-            let found = page
-                .items()
-                .first()
-                .filter(|found| found.fingerprint().ok() == Some(object));
-            Ok(found.map_or(Existence::Absent, |object| {
-                super::existence(object.deletion())
-            }))
+            let answer = caller.call(request, LARGEST_ONE, ONE_PATIENCE).await?;
+            let page = Page::parse(&answer)?;
+            let found = page.items().first();
+            let same = |found: &&Object| found.fingerprint(self.kind).ok() == Some(object);
+            Ok(found.filter(same).map(|found| found.entry(&self.keys)))
         };
         self.misses.look(object, ask).await
     }
@@ -142,55 +174,84 @@ impl Followed {
         }
     }
 
-    /// Lists, then watches from there. Never ends.
+    /// Lists, then watches from there, and lists again every now and then while the watch goes on. Never ends.
     async fn keep(&self, client: &Client) {
+        let mut list = self.listed(client).await;
         loop {
-            let listed = Instant::now();
-            let mut version = match self.list(client).await {
-                Ok(version) => version,
-                Err(error) => {
-                    tracing::warn!(cluster = %self.cluster, kind = self.kind.plural(), error = %chain(&error), "objects cannot be listed");
-                    sleep(RETRY).await;
-                    continue;
+            let began = list.began;
+            let version = self.adopt(list);
+            let again = async {
+                sleep_until(began.steady() + LIST_EVERY).await;
+                self.listed(client).await
+            };
+            list = tokio::select! {
+                list = again => list,
+                () = self.watches(client, version) => {
+                    sleep_until(began.steady() + LIST_PACE).await;
+                    self.listed(client).await
                 }
             };
-            tracing::info!(cluster = %self.cluster, kind = self.kind.plural(), count = self.index.len(), "objects are listed");
-            self.watches(client, &mut version, listed + LIST_EVERY)
-                .await;
-            sleep_until(listed + LIST_PACE).await;
         }
     }
 
-    /// One watch after the other, until everything has to be listed again; `until` at the latest, also where one watch never ends.
-    async fn watches(&self, client: &Client, version: &mut String, until: Instant) {
-        let mut was_silent = false;
-        while let Ok(ended) = timeout_at(until, self.watch(client, version)).await {
-            match ended {
+    /// One watch after the other, until everything has to be listed again.
+    async fn watches(&self, client: &Client, mut version: String) {
+        let (mut was_silent, mut was_away) = (false, false);
+        loop {
+            match self.watch(client, &mut version, was_away).await {
                 Ended::Resumable => was_silent = false,
                 Ended::Silent if !was_silent => was_silent = true,
+                Ended::Away => was_away = true,
                 Ended::Unopened => {}
                 Ended::Silent | Ended::TooOld => return,
             }
         }
     }
 
-    /// Lists everything and puts it in place of what was known; the version to watch from.
-    async fn list(&self, client: &Client) -> Result<String, CallError> {
-        let began = Instant::now();
+    /// Puts what was listed in place of what was known; the version to watch from.
+    fn adopt(&self, list: List) -> String {
+        let List {
+            entries,
+            version,
+            began,
+        } = list;
+        self.index.replace(entries);
+        self.give_sign(began);
+        tracing::info!(cluster = %self.cluster, kind = self.plural(), count = self.index.len(), "objects are listed");
+        version
+    }
+
+    /// Lists everything, as often as it takes.
+    async fn listed(&self, client: &Client) -> List {
+        loop {
+            match self.list(client).await {
+                Ok(list) => return list,
+                Err(error) => {
+                    tracing::warn!(cluster = %self.cluster, kind = self.plural(), error = %chain(&error), "objects cannot be listed");
+                    sleep(RETRY).await;
+                }
+            }
+        }
+    }
+
+    async fn list(&self, client: &Client) -> Result<List, CallError> {
+        let began = Moment::now();
         let mut entries = Entries::new();
         let mut next = None;
         loop {
             let request = self.kind.list(next.as_deref())?;
-            let page = page(client, request, LARGEST_PAGE, PAGE_PATIENCE).await?;
+            let answer = call(client, request, LARGEST_PAGE, PAGE_PATIENCE).await?;
+            let page = Page::parse(&answer)?;
             for object in page.items() {
-                entries.insert(object.fingerprint()?, object.deletion());
+                entries.insert(object.fingerprint(self.kind)?, object.entry(&self.keys));
             }
             next = page.metadata.next.filter(|next| !next.is_empty());
             if next.is_none() {
-                self.index.replace(entries);
-                // The list is of its beginning: what happened since then is still to come.
-                self.give_sign(began);
-                return Ok(page.metadata.resource_version);
+                return Ok(List {
+                    entries,
+                    version: page.metadata.resource_version,
+                    began,
+                });
             }
         }
     }
@@ -198,8 +259,8 @@ impl Followed {
     /// Takes one watch's events in.
     ///
     /// That the API server opens it is a sign of life of the moment it was asked: whatever happened before that comes first on the stream.
-    async fn watch(&self, client: &Client, version: &mut String) -> Ended {
-        let began = Instant::now();
+    async fn watch(&self, client: &Client, version: &mut String, was_away: bool) -> Ended {
+        let began = Moment::now();
         let events = async {
             let request = self.kind.watch(version)?;
             let events = client.request_events::<Object>(request).await;
@@ -209,12 +270,15 @@ impl Followed {
         };
         let events = match timeout(SILENCE, events).await {
             Ok(Ok(events)) => events,
-            Ok(Err(error)) => return self.broken(&error, Ended::Unopened).await,
+            Ok(Err(error)) => return self.broken(&error, unopened(&error)).await,
             Err(_) => {
                 let slow = CallError::Slow { patience: SILENCE };
-                return self.broken(&slow, Ended::Unopened).await;
+                return self.broken(&slow, Ended::Away).await;
             }
         };
+        if was_away {
+            return Ended::TooOld;
+        }
         self.give_sign(began);
         let mut events = pin!(events);
         let mut brought = false;
@@ -223,7 +287,7 @@ impl Followed {
                 Ok(Some(Ok(event))) => event,
                 Ok(Some(Err(error))) => return self.broken(&error, Ended::after(brought)).await,
                 Ok(None) => {
-                    sleep_until(began + PACE).await;
+                    sleep_until(began.steady() + PACE).await;
                     return Ended::Resumable;
                 }
                 Err(_) => {
@@ -232,7 +296,7 @@ impl Followed {
                 }
             };
             match self.take(event, version) {
-                Ok(()) => self.give_sign(Instant::now()),
+                Ok(()) => self.give_sign(Moment::now()),
                 Err(CallError::Refused { status: 410 }) => return Ended::TooOld,
                 Err(error) => return self.broken(&error, Ended::after(brought)).await,
             }
@@ -243,11 +307,12 @@ impl Followed {
     fn take(&self, event: WatchEvent<Object>, version: &mut String) -> Result<(), CallError> {
         match event {
             WatchEvent::Added(object) | WatchEvent::Modified(object) => {
-                self.index.insert(object.fingerprint()?, object.deletion());
+                self.index
+                    .insert(object.fingerprint(self.kind)?, object.entry(&self.keys));
                 object.version().clone_into(version);
             }
             WatchEvent::Deleted(object) => {
-                self.index.remove(object.fingerprint()?);
+                self.index.remove(object.fingerprint(self.kind)?);
                 object.version().clone_into(version);
             }
             WatchEvent::Bookmark(bookmark) => {
@@ -265,17 +330,11 @@ impl Followed {
     /// A watch that broke is taken up where it was, after a pause, as far as `ended` allows. Not so where what came cannot be understood:
     /// it would be lost, or come again and again.
     async fn broken(&self, error: &CallError, ended: Ended) -> Ended {
-        let source = if let CallError::Unreachable(source) = error {
-            source.downcast_ref()
-        } else {
-            None
-        };
-        if let Some(kube::Error::Api(status)) = source
-            && status.code == 410
-        {
+        let source = source(error);
+        if status(error) == Some(410) {
             return Ended::TooOld;
         }
-        tracing::warn!(cluster = %self.cluster, kind = self.kind.plural(), error = %chain(error), "watch broke");
+        tracing::warn!(cluster = %self.cluster, kind = self.plural(), error = %chain(error), "watch broke");
         sleep(RETRY).await;
         match (error, source) {
             (CallError::Malformed, _) | (_, Some(kube::Error::SerdeError(_))) => Ended::TooOld,
@@ -284,77 +343,36 @@ impl Followed {
     }
 }
 
-async fn page(
-    client: &Client,
-    request: axum::http::Request<Vec<u8>>,
-    limit: usize,
-    patience: Duration,
-) -> Result<Page, CallError> {
-    let answer = call(client, request, limit, patience).await?;
-    serde_json::from_slice(&answer).or(Err(CallError::Malformed))
+/// How a watch ended that was not opened: whether the API server answered at all.
+fn unopened(error: &CallError) -> Ended {
+    match status(error) {
+        Some(status) if status < 500 => Ended::Unopened,
+        Some(_) | None => Ended::Away,
+    }
+}
+
+/// What the client says of a call that brought nothing.
+fn source(error: &CallError) -> Option<&kube::Error> {
+    match error {
+        CallError::Unreachable(source) => source.downcast_ref(),
+        CallError::Busy
+        | CallError::Malformed
+        | CallError::NoClient
+        | CallError::Refused { .. }
+        | CallError::Slow { .. }
+        | CallError::TooLarge { .. } => None,
+    }
+}
+
+/// The API server's answer, where there was one.
+fn status(error: &CallError) -> Option<u16> {
+    if let Some(kube::Error::Api(status)) = source(error) {
+        Some(status.code)
+    } else {
+        None
+    }
 }
 
 #[cfg(test)]
-mod tests {
-    use std::convert::Infallible;
-    use std::sync::Arc;
-    use std::sync::atomic::{AtomicU32, Ordering};
-
-    use axum::body::{Body, Bytes};
-    use axum::http::{Request, Response};
-    use futures_util::stream;
-    use svc_runtime::KubeClients;
-
-    use super::*;
-
-    /// How often everything is listed in this time, by an API server whose watches all look like this.
-    async fn lists(watch: fn() -> Body, seconds: u64) -> u32 {
-        let lists = Arc::new(AtomicU32::new(0));
-        let counted = Arc::clone(&lists);
-        let answer = move |request: Request<kube::client::Body>| {
-            let is_watch = request.uri().query().unwrap().contains("watch=true");
-            let body = if is_watch {
-                watch()
-            } else {
-                counted.fetch_add(1, Ordering::Relaxed);
-                Body::from(r#"{"metadata":{"resourceVersion":"7"},"items":null}"#)
-            };
-            async { Ok::<_, Infallible>(Response::new(body)) }
-        };
-        let client = Client::new(tower::service_fn(answer), "default");
-        let api_server = ApiServer::own(KubeClients {
-            watches: client.clone(),
-            requests: client,
-        });
-        let cluster = ClusterName::parse("local").unwrap();
-        let followed = Followed::new(cluster, Kind::Pod, api_server);
-        let time = Duration::from_secs(seconds);
-        assert!(timeout(time, followed.follow()).await.is_err());
-        lists.load(Ordering::Relaxed)
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn a_watch_that_is_opened_and_dead_twice_in_a_row_leads_to_a_new_list() {
-        let dead = || Body::from_stream(stream::pending::<Result<Bytes, Infallible>>());
-        assert_eq!(lists(dead, 30).await, 1);
-        assert_eq!(lists(dead, 40).await, 2);
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn a_malformed_event_leads_to_a_new_list() {
-        let shapeless = || Body::from("{\"type\":\"ADDED\",\"object\":{}}\n");
-        assert_eq!(lists(shapeless, 15).await, 2);
-        let no_uid = || {
-            Body::from(
-                "{\"type\":\"ADDED\",\"object\":{\"metadata\":{\"namespace\":\"n\",\"name\":\"p\",\"uid\":\"?\",\"resourceVersion\":\"9\"}}}\n",
-            )
-        };
-        assert_eq!(lists(no_uid, 15).await, 2);
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn everything_is_listed_anew_every_five_minutes() {
-        assert_eq!(lists(Body::empty, 290).await, 1);
-        assert_eq!(lists(Body::empty, 310).await, 2);
-    }
-}
+#[path = "follow/tests.rs"]
+mod tests;

@@ -3,24 +3,32 @@
 use std::collections::HashMap;
 use std::sync::{PoisonError, RwLock};
 
-use sts_core::liveness::Existence;
 use sts_core::time::UnixSeconds;
 
-/// Fingerprint → since when it is being deleted. About 50 bytes for each object.
+/// Fingerprint → what is known of the object. About 70 bytes for each object, and the values of its labels that rules ask for.
 #[derive(Debug, Default)]
 pub(super) struct Index {
     entries: RwLock<Entries>,
 }
 
-pub(super) type Entries = HashMap<u128, Option<UnixSeconds>>;
+pub(super) type Entries = HashMap<u128, Entry>;
+
+/// What is kept of an object.
+#[derive(Clone, Debug, Default, Eq, PartialEq)]
+pub(super) struct Entry {
+    /// Since when it is being deleted.
+    pub(super) deletion: Option<UnixSeconds>,
+    pub(super) labels: Kept,
+}
+
+/// The values of the labels that are asked for, in the order of their keys; `None` where it has none.
+pub(super) type Kept = Box<[Option<Box<str>>]>;
 
 impl Index {
     /// What the index has of an object; `None` if it does not have it.
-    pub(super) fn find(&self, object: u128) -> Option<Existence> {
+    pub(super) fn find(&self, object: u128) -> Option<Entry> {
         let entries = self.entries.read().unwrap_or_else(PoisonError::into_inner);
-        entries
-            .get(&object)
-            .map(|deletion| super::existence(*deletion))
+        entries.get(&object).cloned()
     }
 
     pub(super) fn len(&self) -> usize {
@@ -29,8 +37,8 @@ impl Index {
     }
 
     /// An object was added or changed.
-    pub(super) fn insert(&self, object: u128, deletion: Option<UnixSeconds>) {
-        self.write().insert(object, deletion);
+    pub(super) fn insert(&self, object: u128, entry: Entry) {
+        self.write().insert(object, entry);
     }
 
     /// An object is gone.
@@ -56,12 +64,15 @@ mod tests {
     #[test]
     fn live_021_a_new_list_forgets_what_it_does_not_have() {
         let index = Index::default();
-        index.insert(1, None);
-        index.insert(2, UnixSeconds::new(7));
-        assert_eq!(index.find(1), Some(Existence::Present));
-        index.replace(Entries::from([(2, UnixSeconds::new(7))]));
+        let ending = Entry {
+            deletion: UnixSeconds::new(7),
+            labels: Box::new([Some("web".into()), None]),
+        };
+        index.insert(1, Entry::default());
+        index.insert(2, ending.clone());
+        assert_eq!(index.find(1), Some(Entry::default()));
+        index.replace(Entries::from([(2, ending.clone())]));
         assert_eq!(index.find(1), None);
-        let ending = Existence::Ending(UnixSeconds::new(7).unwrap());
         assert_eq!(index.find(2), Some(ending));
         index.remove(2);
         assert_eq!(index.find(2), None);

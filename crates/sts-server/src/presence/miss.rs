@@ -4,10 +4,10 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use sts_core::liveness::Existence;
 use tokio::sync::OnceCell;
 use tokio::time::Instant;
 
+use super::index::Entry;
 use crate::api_server::CallError;
 
 /// How long it is remembered that an object is not there: a dead pod's token that is presented again and again costs one call in that time.
@@ -24,20 +24,23 @@ pub(super) struct Misses {
 #[derive(Clone)]
 struct Question {
     asked: Instant,
-    answer: Arc<OnceCell<Existence>>,
+    answer: Arc<OnceCell<Answer>>,
 }
+
+/// What there is of the object; `None` if it is not there.
+type Answer = Option<Entry>;
 
 impl Misses {
     /// Asks, or waits for the answer that somebody else is about to get. If that one gets none, the next one asks.
     pub(super) async fn look(
         &self,
         object: u128,
-        ask: impl Future<Output = Result<Existence, CallError>>,
-    ) -> Result<Existence, CallError> {
+        ask: impl Future<Output = Result<Answer, CallError>>,
+    ) -> Result<Answer, CallError> {
         let question = self.question(object, Instant::now());
-        let answer = question.answer.get_or_try_init(|| ask).await.copied();
+        let answer = question.answer.get_or_try_init(|| ask).await.cloned();
         // That it is not there stays true. That it is there is for the watch to say from now on.
-        if !matches!(answer, Ok(Existence::Absent)) {
+        if !matches!(answer, Ok(None)) {
             self.forget(object, &question);
         }
         answer
@@ -95,7 +98,7 @@ mod tests {
     struct Asked(AtomicU32);
 
     impl Asked {
-        async fn ask(&self, answer: Existence) -> Result<Existence, CallError> {
+        async fn ask(&self, answer: Answer) -> Result<Answer, CallError> {
             self.0.fetch_add(1, Ordering::Relaxed);
             sleep(Duration::from_millis(50)).await;
             Ok(answer)
@@ -109,13 +112,9 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn live_022_a_hundred_who_ask_at_once_cost_one_call() {
         let (misses, asked) = (Misses::default(), Asked::default());
-        let look = || misses.look(1, asked.ask(Existence::Present));
+        let look = || misses.look(1, asked.ask(Some(Entry::default())));
         let answers = join_all((0..100).map(|_| look())).await;
-        assert!(
-            answers
-                .iter()
-                .all(|answer| matches!(answer, Ok(Existence::Present)))
-        );
+        assert!(answers.iter().all(|answer| matches!(answer, Ok(Some(_)))));
         assert_eq!(asked.times(), 1);
         assert!(look().await.is_ok());
         assert_eq!(asked.times(), 2, "life is not remembered");
@@ -124,9 +123,9 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn that_it_is_not_there_is_remembered_for_a_second() {
         let (misses, asked) = (Misses::default(), Asked::default());
-        let look = || misses.look(1, asked.ask(Existence::Absent));
+        let look = || misses.look(1, asked.ask(None));
         for _ in 0..10 {
-            assert!(matches!(look().await, Ok(Existence::Absent)));
+            assert!(matches!(look().await, Ok(None)));
         }
         assert_eq!(asked.times(), 1);
         advance(REMEMBERED).await;
@@ -138,7 +137,7 @@ mod tests {
     async fn what_is_remembered_is_bounded() {
         let (misses, asked) = (Misses::default(), Asked::default());
         for object in 0..u128::try_from(3 * SWEEP).unwrap() {
-            drop(misses.look(object, asked.ask(Existence::Absent)).await);
+            drop(misses.look(object, asked.ask(None)).await);
         }
         assert!(misses.lock().len() <= SWEEP);
     }

@@ -10,6 +10,9 @@ use axum::body::Body;
 use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse as _, Response};
 use axum::routing::{get, post};
+use futures_util::StreamExt as _;
+use futures_util::stream::FuturesUnordered;
+use reqwest::{Certificate, Client};
 use test_support::{TestKey, TokenBuilder};
 use tokio::net::TcpListener;
 use tokio::time::Instant;
@@ -112,8 +115,8 @@ async fn start_in(verification: &str, answer: Answer) -> (Server, StandIn) {
         (file, "{apiServer: {}}".to_owned()),
         (issuer, String::new()),
         (
-            "verification: jwks".to_owned(),
-            format!("verification: {verification}"),
+            "verification: jwks\n  rules:".to_owned(),
+            format!("verification: {verification}\n  rules:"),
         ),
     ];
     (setup.start().await, stand_in)
@@ -245,6 +248,35 @@ async fn live_014_a_disagreement_is_counted() {
         metrics.contains(r#"reason="review_disagrees"} 1"#),
         "{metrics}"
     );
+}
+
+/// What an API server that hangs takes up is bounded: whoever needs no answer of it goes on.
+#[tokio::test]
+async fn live_017_an_api_server_that_hangs_takes_its_share_and_no_more() {
+    const SHARE: usize = 384;
+    const MORE: usize = 140;
+    let (server, stand_in) = start_with(Answer::Nothing).await;
+    let pem = std::fs::read(server.setup.path("ca.crt")).unwrap();
+    let client = Client::builder()
+        .tls_certs_only(Certificate::from_pem_bundle(&pem).unwrap())
+        .resolve("localhost", server.listen)
+        .http1_only()
+        .build()
+        .unwrap();
+    let (token, url) = (token(), server.url("/aws/token"));
+    let ask = |_| client.post(&url).bearer_auth(&token).send();
+    let mut asking: FuturesUnordered<_> = (0..SHARE + MORE).map(ask).collect();
+    for _ in 0..MORE {
+        let answer = asking.next().await.unwrap().unwrap();
+        assert_eq!(answer.status(), 503);
+        assert_eq!(answer.headers()["retry-after"], "5");
+    }
+    assert_eq!(stand_in.reviews.load(Ordering::Relaxed), SHARE);
+    // The other endpoint asks nobody.
+    let token = valid().claim("aud", serde_json::json!(["https://sts.test/aws2"]));
+    let token = token.sign(TestKey::rsa());
+    assert_eq!(server.bearer("/aws2/token", &token).await.status(), 200);
+    assert_eq!(asking.len(), SHARE, "they still wait");
 }
 
 #[tokio::test]

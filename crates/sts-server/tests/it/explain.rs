@@ -106,6 +106,62 @@ fn explain_says_why_not() {
 }
 
 #[test]
+fn explain_is_told_labels_and_guesses_none() {
+    let (_setup, file) = config();
+    let text = std::fs::read_to_string(&file).unwrap();
+    let (rule, rest) = text.split_once("  roles:").unwrap();
+    let rule = rule
+        .replace(
+            "verification: jwks\n  rules",
+            "verification: tokenReview\n  rules",
+        )
+        .replace(
+            "  jwks: {file",
+            "  kubeconfig: {file: /kubeconfig}\n  jwks: {file",
+        );
+    let label = "  - cel: \"subject.namespace == 'team-c' && pod_labels.tier == 'web' && !('canary' in namespace_labels)\"\n";
+    let rest = rest.split_once("- name: aws2").unwrap().1;
+    std::fs::write(&file, format!("{rule}{label}- name: aws2{rest}")).unwrap();
+    let reason = |more: &[&str]| {
+        let (_, answers) = ask(&file, "team-c", &[&["--endpoint", "aws"], more].concat());
+        answers[0]["reason"].as_str().unwrap().to_owned()
+    };
+    assert_eq!(reason(&[]), "unknown");
+    assert_eq!(reason(&["--pod-label", "tier=web"]), "unknown");
+    let not_canary = ["--namespace-label", "canary-"];
+    assert_eq!(
+        reason(&[&not_canary[..], &["--pod-label", "tier=web"]].concat()),
+        "granted"
+    );
+    assert_eq!(
+        reason(&[&not_canary[..], &["--pod-label", "tier=db"]].concat()),
+        "policy_denied"
+    );
+    assert_eq!(
+        reason(&[&not_canary[..], &["--pod-label", "tier-"]].concat()),
+        "policy_denied"
+    );
+    let canary = ["--namespace-label", "canary=1", "--pod-label", "tier=web"];
+    assert_eq!(reason(&canary), "policy_denied");
+    let wrong = [
+        "--namespace",
+        "a",
+        "--service-account",
+        "b",
+        "--pod-label",
+        "tier",
+    ];
+    let file = file.to_str().unwrap();
+    let said = run(&[&["explain", "--config", file][..], &wrong].concat());
+    assert_eq!(said.status.code(), Some(2));
+    assert!(
+        String::from_utf8(said.stderr)
+            .unwrap()
+            .contains("write KEY=VALUE, or KEY-")
+    );
+}
+
+#[test]
 fn explain_asks_every_endpoint_unless_one_is_named() {
     let (_setup, file) = config();
     let (status, answers) = ask(&file, "team-z", &[]);
