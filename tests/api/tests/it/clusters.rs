@@ -109,8 +109,28 @@ async fn two_clusters_by_review_with_a_kubeconfig_in_a_secret() {
     let connection = json!({"jwks": {"apiServer": {}}, "kubeconfig": {"secret": BLUE_SECRET}});
     let server = two.server("tokenReview", connection).await;
     // Made late: it is followed.
-    drop(two.own.plane.create(&two.own.path("secrets"), secret).await);
+    let make = async || {
+        let path = two.own.path("secrets");
+        drop(two.own.plane.create(&path, secret.clone()).await);
+    };
+    make().await;
     two.holds(&server).await;
+    // Whoever deletes it cuts that cluster off, and no other.
+    let (_, token) = two.pod(&two.blue, "left").await;
+    let (_, own) = two.pod(&two.own, "left").await;
+    let comes_to = async |status: u16| {
+        eventually("another status", async || {
+            (server.exchange_status(&two.own, &token).await == status).then_some(())
+        })
+        .await;
+    };
+    comes_to(200).await;
+    let path = two.own.path(&format!("secrets/{BLUE_SECRET}"));
+    two.own.plane.delete(&path).await;
+    comes_to(503).await;
+    assert_eq!(server.exchange_status(&two.own, &own).await, 200);
+    make().await;
+    comes_to(200).await;
 }
 
 #[tokio::test]

@@ -15,6 +15,8 @@ use serde_json::{Value, json};
 use tokio::sync::OnceCell;
 use tokio::time::{Instant, sleep};
 
+use super::wait::eventually;
+
 /// Whose tokens they are, and whom they are for by default.
 pub(crate) const ISSUER: &str = "https://kubernetes.default.svc.cluster.local";
 /// The bearer token of an administrator.
@@ -247,8 +249,32 @@ impl ControlPlane {
 
     /// Sends kube-apiserver a signal.
     pub(crate) fn signal(&self, signal: Signal) {
-        let pid = std::fs::read_to_string(self.directory.join("kube-apiserver.pid")).unwrap();
-        kill(Pid::from_raw(pid.trim().parse().unwrap()), signal).unwrap();
+        kill(self.pid("kube-apiserver"), signal).unwrap();
+    }
+
+    fn pid(&self, of: &str) -> Pid {
+        let pid = std::fs::read_to_string(self.directory.join(format!("{of}.pid"))).unwrap();
+        Pid::from_raw(pid.trim().parse().unwrap())
+    }
+
+    /// Keeps a copy of etcd's store, for [`ControlPlane::put_back`].
+    pub(crate) async fn keep_a_copy(&self) {
+        kill(self.pid("script"), Signal::SIGUSR1).unwrap();
+        eventually("a copy", async || {
+            self.directory.join("copy").exists().then_some(())
+        })
+        .await;
+    }
+
+    /// Puts the copy in place of the store, as after a disaster: etcd knows nothing of what came after it, not even of its revisions.
+    pub(crate) async fn put_back(&self) {
+        let before = self.pid("kube-apiserver");
+        kill(self.pid("script"), Signal::SIGUSR2).unwrap();
+        eventually("another kube-apiserver", async || {
+            (self.pid("kube-apiserver") != before).then_some(())
+        })
+        .await;
+        self.becomes_ready().await;
     }
 }
 

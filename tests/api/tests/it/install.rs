@@ -45,6 +45,8 @@ pub(crate) struct Variant {
     pub(crate) without_objects: bool,
     /// What the server may do with pods and ServiceAccounts: what `verification: watch` needs is `list` and `watch`.
     pub(crate) presence: &'static [&'static str],
+    /// What it may do with namespaces, for rules that ask for their labels.
+    pub(crate) namespaces: &'static [&'static str],
 }
 
 /// The rights of a server that follows pods and ServiceAccounts.
@@ -54,6 +56,7 @@ pub(crate) const WATCH: Variant = Variant {
     documents: Documents::Served,
     without_objects: false,
     presence: &["list", "watch"],
+    namespaces: &[],
 };
 
 /// What becomes of issuer documents.
@@ -190,6 +193,9 @@ impl Install {
         }
         if !variant.presence.is_empty() {
             rules.push(json!({"apiGroups": [""], "resources": ["pods", "serviceaccounts"], "verbs": variant.presence}));
+        }
+        if !variant.namespaces.is_empty() {
+            rules.push(json!({"apiGroups": [""], "resources": ["namespaces"], "verbs": variant.namespaces}));
         }
         if !rules.is_empty() {
             self.grant("clusterroles", "server", json!(rules)).await;

@@ -22,6 +22,7 @@ mod grace;
 mod install;
 mod keys;
 mod kubectl_sts;
+mod labels;
 mod liveness;
 mod load;
 mod outage;

@@ -198,7 +198,7 @@ impl Process {
     }
 
     /// The audit lines so far.
-    fn audit(&self) -> Vec<Value> {
+    pub(crate) fn audit(&self) -> Vec<Value> {
         let lines = self.lines();
         let values = lines
             .iter()

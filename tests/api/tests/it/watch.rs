@@ -187,6 +187,39 @@ async fn live_020_a_paused_api_server_is_not_asked_and_then_not_believed() {
     .await;
 }
 
+/// etcd put back to an older state, as after a disaster: the version that the watch has seen lies ahead of the store's own, so that a watch from
+/// there would be open and bring nothing.
+#[tokio::test]
+async fn live_021_a_store_that_was_put_back_is_listed_anew() {
+    let plane: &'static ControlPlane = Box::leak(Box::new(ControlPlane::start().await));
+    let install = Install::on(plane, WATCH).await;
+    let server = start_on(&install).await;
+    let (pod, token) = install.good_token().await;
+    assert_eq!(server.exchange_status(&install, &token).await, 200);
+    plane.keep_a_copy().await;
+    for _ in 0..50 {
+        let (pod, _) = install.good_token().await;
+        delete(&install, &pod).await;
+    }
+    eventually("the last event", async || {
+        let count = r#"sts_watched_objects{cluster="kubernetes",kind="pods"} 1"#;
+        server.metrics().await.contains(count).then_some(())
+    })
+    .await;
+    plane.put_back().await;
+    delete(&install, &pod).await;
+    eventually("refusal", async || {
+        (server.exchange_status(&install, &token).await == 401).then_some(())
+    })
+    .await;
+    assert!(
+        server
+            .audit()
+            .iter()
+            .any(|line| line["reason"] == "pod_gone")
+    );
+}
+
 /// Waits until a token that was good is answered with 503, and looks at what is said of that elsewhere.
 async fn becomes_unavailable<F>(server: &Process, exchange: impl Fn() -> F)
 where
