@@ -93,6 +93,20 @@ app.kubernetes.io/component: {{ first . }}
 {{- end }}
 {{- end }}
 
+{{/* Not empty if an endpoint that takes the release's own cluster has a rule that asks for labels, in that way of verification:
+     include "kube-sts.asksFor" (list . "pod_labels" "watch") */}}
+{{- define "kube-sts.asksFor" -}}
+{{- $root := index . 0 -}}
+{{- $variable := index . 1 -}}
+{{- $verification := index . 2 -}}
+{{- $own := include "kube-sts.clusterName" $root -}}
+{{- range $root.Values.sts.endpoints }}
+{{- if and (eq (default "tokenReview" .verification) $verification) (or (not .clusters) (has $own .clusters)) }}
+{{- range concat (default list .rules) (default list .roles) }}{{ if contains $variable (default "" .cel) }}yes{{ end }}{{ end }}
+{{- end }}
+{{- end }}
+{{- end }}
+
 {{/* The endpoints with an injector, as JSON: with none there is nothing to inject, and no injector is installed. */}}
 {{- define "kube-sts.injecting" -}}
 {{- $found := list -}}
