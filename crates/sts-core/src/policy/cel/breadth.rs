@@ -103,14 +103,14 @@ fn named<'r>(
     rule: &'r CelRule,
     clusters: &'r [ClusterName],
     strangers: &'r [Attributes],
-) -> impl Iterator<Item = Attributes> + 'r {
+) -> impl Iterator<Item = Attributes> + use<'r> {
     let words = words(rule);
     let others = with_attributes(&words, strangers);
     let labelled = with_labels(rule, &words, strangers);
     others
         .into_iter()
         .chain(labelled)
-        .chain(with_names(rule, words, clusters))
+        .chain(with_names(rule, &words, clusters))
 }
 
 /// The texts in an expression, their parts between characters that no name has, and names of which they are a part.
@@ -184,9 +184,9 @@ fn with_labels(rule: &CelRule, words: &[String], strangers: &[Attributes]) -> Ve
 /// Each namespace with each name that can be made of the words, in each cluster.
 fn with_names<'r>(
     rule: &'r CelRule,
-    words: Vec<String>,
+    words: &[String],
     clusters: &'r [ClusterName],
-) -> impl Iterator<Item = Attributes> + 'r {
+) -> impl Iterator<Item = Attributes> + use<'r> {
     let [(strange_namespace, strange_name), ..] = STRANGERS;
     let mut namespaces: Vec<_> = words
         .iter()

@@ -138,9 +138,10 @@ fn text_of(expression: &IdedExpr) -> Option<&str> {
 
 /// The label that a call asks for: `pod_labels['tier']`, or `'tier' in pod_labels`.
 fn label_of(call: &CallExpr) -> Option<(&'static str, &str)> {
-    let (labels, key) = match (call.func_name.as_str(), call.args.as_slice()) {
-        ("_[_]", [labels, key]) | ("@in", [key, labels]) => (labels, key),
-        _ => return None,
+    let (("_[_]", [labels, key]) | ("@in", [key, labels])) =
+        (call.func_name.as_str(), call.args.as_slice())
+    else {
+        return None;
     };
     Some((labels_of(labels)?, text_of(key)?))
 }
