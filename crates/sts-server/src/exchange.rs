@@ -58,7 +58,8 @@ async fn conclude(
     now: Timestamp,
 ) -> Result<Issued, ExchangeError> {
     let mut subject = None;
-    let decision = decide(&endpoint, &presented, now, &mut subject);
+    // Boxed: with what it asks the API server it is too large to be moved about on the stack.
+    let decision = Box::pin(decide(&endpoint, &presented, now, &mut subject));
     let decision = AssertUnwindSafe(decision).catch_unwind();
     let unavailable = |what| Err(ExchangeError::Unavailable { what });
     let outcome = match timeout(PATIENCE, decision).await {

@@ -36,6 +36,7 @@ const AROUND: [(&str, &str); 5] = [("", ""), ("", "x"), ("x", ""), ("x", "x"), (
 
 /// How far an expression reaches; `clusters` are those whose tokens are taken, where they are known.
 pub(super) fn of(rule: &CelRule, clusters: Option<&[ClusterName]>) -> Result<Breadth, CelError> {
+    let are_known = clusters.is_some_and(|known| !known.is_empty());
     let clusters = match clusters {
         Some(known) if !known.is_empty() => known.to_vec(),
         Some(_) | None => CLUSTERS
@@ -52,7 +53,15 @@ pub(super) fn of(rule: &CelRule, clusters: Option<&[ClusterName]>) -> Result<Bre
         return Ok(Breadth::Selects);
     }
     let is_excluded = |subject: Attributes| !allows(&subject);
+    // Where the clusters are known, nobody of another one comes: to leave such a one out is to leave nobody out.
+    let can_come = |subject: &Attributes| {
+        !are_known
+            || subject
+                .values(Attribute::Cluster)
+                .all(|name| clusters.iter().any(|cluster| cluster.as_str() == name))
+    };
     if named(rule, &clusters, &strangers)
+        .filter(can_come)
         .take(MOST_TRIED)
         .any(is_excluded)
     {
