@@ -125,7 +125,7 @@ fn rules_say_which_labels_they_ask_for() {
         "pod_labels['a/b'] == 'x' || has(pod_labels.c) || 'd' in pod_labels || namespace_labels.e in ['f']",
     );
     let labels = rule.unwrap().labels().clone();
-    let keys = |keys: std::collections::BTreeSet<LabelKey>| {
+    let keys = |keys: BTreeSet<LabelKey>| {
         let texts = keys.iter().map(LabelKey::as_str).collect::<Vec<_>>();
         texts.join(" ")
     };
