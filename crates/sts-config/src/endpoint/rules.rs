@@ -202,6 +202,10 @@ pub(crate) fn check(endpoint: &Endpoint, problems: &Problems) {
                 place.clone(),
                 format!("\"{rule}\" says who gets no token, and so gives one to everybody else, also in namespaces to come"),
             ),
+            Ok(Breadth::PodLabels) => problems.warning(
+                place.clone(),
+                format!("\"{rule}\" asks for nothing but labels of the pod, which whoever creates one chooses, in any namespace: ask for the namespace or its labels too"),
+            ),
             Ok(Breadth::Selects) => {}
         }
         let wildcard = match rule {
@@ -211,7 +215,7 @@ pub(crate) fn check(endpoint: &Endpoint, problems: &Problems) {
         if wildcard {
             problems.warning(
                 place.clone(),
-                format!("\"{rule}\" has a wildcard: whoever may create a namespace or ServiceAccount of such a name gets a token"),
+                format!("\"{rule}\" has a wildcard: whoever may create a namespace, ServiceAccount or pod of such a name gets a token"),
             );
         }
     }

@@ -137,7 +137,7 @@ impl Filter {
         self.0.any(&|node| matches!(node, Node::Substring(..)))
     }
 
-    /// Whether it says whom it does not match, and nothing else: such a rule allows every namespace to come.
+    /// Whether it says whom it does not match, and nothing else but what newer tokens all have: such a rule allows every namespace to come.
     pub fn only_excludes(&self) -> bool {
         self.0.only_excludes()
     }
@@ -207,9 +207,10 @@ impl Node {
     fn only_excludes(&self) -> bool {
         match self {
             Self::And(nodes) => nodes.iter().all(Self::only_excludes),
-            Self::Not(_) => true,
+            // Whatever can be present, every token of a newer cluster says, whosever it is.
+            Self::Not(_) | Self::Present(_) => true,
             Self::Or(nodes) => nodes.iter().any(Self::only_excludes),
-            Self::Equal(..) | Self::Present(_) | Self::Substring(..) => false,
+            Self::Equal(..) | Self::Substring(..) => false,
         }
     }
 }

@@ -39,12 +39,23 @@ const FUNCTIONS: [&str; 26] = [
     "startsWith",
 ];
 
-/// Functions that look at a part of a text.
-const OF_PARTS: [&str; 4] = ["contains", "endsWith", "matches", "startsWith"];
-/// Attributes whose values whoever creates a namespace or a ServiceAccount chooses.
-const CHOSEN: [Attribute; 4] = [
+/// Functions that look at a part of a text, or at something that many texts have.
+const OF_PARTS: [&str; 9] = [
+    "_<=_",
+    "_<_",
+    "_>=_",
+    "_>_",
+    "contains",
+    "endsWith",
+    "matches",
+    "size",
+    "startsWith",
+];
+/// Attributes whose values whoever creates a namespace, a ServiceAccount or a pod chooses.
+const CHOSEN: [Attribute; 5] = [
     Attribute::Groups,
     Attribute::Namespace,
+    Attribute::PodName,
     Attribute::ServiceAccountName,
     Attribute::Subject,
 ];
@@ -58,6 +69,8 @@ pub(super) struct Asked {
     pub(super) labels: LabelKeys,
     /// The texts in it.
     pub(super) texts: Vec<String>,
+    /// Whether some of them may be regular expressions.
+    pub(super) regular_expressions: bool,
     /// Whether it looks at parts of names.
     pub(super) wildcard: bool,
 }
@@ -110,6 +123,7 @@ pub(super) fn check(expression: &IdedExpr) -> Result<Asked, CelError> {
         attributes,
         tested,
         labels,
+        regular_expressions: names.functions.contains("matches"),
         texts: names.texts.into_iter().map(str::to_owned).collect(),
     })
 }
