@@ -181,6 +181,7 @@ fn keep_needed(ours: &Ring, theirs: &Ring, terms: &Terms, now: UnixSeconds) -> R
 fn edited(ours: &Ring, theirs: &Ring, terms: &Terms, now: UnixSeconds) -> Reconciled {
     let mut reconciled = keep_needed(ours, theirs, terms, now);
     reconciled.ring.generation = ours.generation.saturating_add(1);
+    undo_unknown_signer(ours, &mut reconciled, terms, now);
     for key in &mut reconciled.ring.keys {
         if matches!(key.phase, Phase::Prepared { .. }) && ours.find(&key.id).is_none() {
             key.prepared = now;
@@ -191,6 +192,31 @@ fn edited(ours: &Ring, theirs: &Ring, terms: &Terms, now: UnixSeconds) -> Reconc
         }
     }
     reconciled
+}
+
+/// A key that signs and that we did not publish: a replica that had not heard of its removal took it from a restored ring. It stays
+/// published for what it signed in between, and our own key goes on, if it may.
+fn undo_unknown_signer(ours: &Ring, reconciled: &mut Reconciled, terms: &Terms, now: UnixSeconds) {
+    let Reconciled { ring, steps, .. } = reconciled;
+    let unknown = ring.active().map(|key| key.id.clone());
+    let unknown = unknown.filter(|id| ours.find(id).is_none());
+    let own = ours.active().filter(|own| ring.find(&own.id).is_some());
+    let (Some(unknown), Some(own)) = (unknown, own) else {
+        return;
+    };
+    for key in &mut ring.keys {
+        if key.id == unknown {
+            let removed_from = key.retire(terms, now);
+            let key = key.id.clone();
+            steps.push(Step::Retired { key, removed_from });
+        } else if key.id == own.id {
+            key.phase = own.phase;
+        }
+    }
+    steps.push(Step::Activated {
+        key: own.id.clone(),
+    });
+    ring.sort();
 }
 
 /// The private keys are gone for ever. The public ones stay published until their tokens are dead, and a new key waits its full time.

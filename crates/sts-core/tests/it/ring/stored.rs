@@ -152,6 +152,33 @@ fn rot_010_a_prepared_key_that_a_hand_brings_back_waits_anew() {
     assert_eq!(phase(&signs, "b"), "active");
 }
 
+/// The replica that had not heard of the cut found its own ring restored, and let the key sign: one that knows better undoes it.
+#[test]
+fn rot_010_a_cut_key_that_a_replica_without_news_let_sign_signs_no_more() {
+    let ring = with_prepared(&terms());
+    let cut = without(&ring, "b");
+    let found = reconcile(Some(&ring), &cut, None, &terms(), at(START + 1)).unwrap();
+    let served = step(&found.ring, &terms(), wish("1"), "c", START + 1).ring;
+    let late = START + WAIT;
+    let mistaken = step(&ring, &terms(), wish("1"), "c", late).ring;
+    assert_eq!(phase(&mistaken, "b"), "active");
+    assert_eq!(mistaken.generation(), served.generation());
+
+    let now = at(late + 1);
+    let stored = Stored::Whole(mistaken.clone());
+    let found = reconcile(Some(&served), &stored, None, &terms(), now).unwrap();
+    assert_eq!(
+        (phase(&found.ring, "a"), phase(&found.ring, "b")),
+        ("active", "retiring"),
+        "published for what it signed"
+    );
+    assert!(found.ring.generation() > mistaken.generation());
+    // The one that was mistaken takes that over.
+    let stored = Stored::Whole(found.ring.clone());
+    let again = reconcile(Some(&mistaken), &stored, None, &terms(), now).unwrap();
+    assert_eq!(again.ring, found.ring);
+}
+
 #[test]
 fn rot_010_a_revoked_key_is_not_published_again() {
     let ring = with_active(&terms());
