@@ -6,14 +6,21 @@ use std::process::ExitCode;
 use anyhow::{Context as _, Result, bail};
 use k8s_openapi::api::core::v1::ConfigMap;
 use serde_json::{Value, json};
-use sts_config::{Config, KeySource};
+use sts_config::{Config, Endpoint, KeySource};
 use sts_core::documents::IssuerDocuments;
-use sts_core::ident::Issuer;
 use sts_core::keys::ring::Ring;
 use sts_core::sign::PublicJwk;
 
 use crate::cluster::Cluster;
 use crate::output::{self, Format};
+
+/// An endpoint's documents, and what they were written from.
+pub(crate) struct Found {
+    pub(crate) endpoint: Endpoint,
+    /// Of the ring.
+    pub(crate) generation: u64,
+    pub(crate) documents: IssuerDocuments,
+}
 
 pub(crate) async fn run(
     cluster: &Cluster,
@@ -21,10 +28,7 @@ pub(crate) async fn run(
     out: Option<&Path>,
     format: Format,
 ) -> Result<ExitCode> {
-    let config_maps = cluster.config_maps().await?;
-    let (issuer, secret) = find_endpoint(&config_maps, endpoint)?;
-    let keys = find_keys(&config_maps, &secret)?;
-    let documents = IssuerDocuments::render(&issuer, &keys)?;
+    let documents = find(cluster, endpoint).await?.documents;
     match (out, format) {
         (Some(folder), _) => write(folder, &documents)?,
         (None, Format::Json) => {
@@ -38,8 +42,24 @@ pub(crate) async fn run(
     Ok(ExitCode::SUCCESS)
 }
 
-/// The endpoint's issuer and key Secret, from whichever ConfigMap is a configuration that has the endpoint.
-fn find_endpoint(config_maps: &[ConfigMap], name: &str) -> Result<(Issuer, String)> {
+/// Writes an endpoint's documents, as its servers do.
+pub(crate) async fn find(cluster: &Cluster, name: &str) -> Result<Found> {
+    let config_maps = cluster.config_maps().await?;
+    let endpoint = find_endpoint(&config_maps, name)?;
+    let KeySource::Secret { name: secret, .. } = &endpoint.key else {
+        bail!("the key of endpoint {name} is in a file of the server's");
+    };
+    let (generation, keys) = find_keys(&config_maps, secret)?;
+    let documents = IssuerDocuments::render(&endpoint.template.issuer, &keys)?;
+    Ok(Found {
+        endpoint,
+        generation,
+        documents,
+    })
+}
+
+/// The endpoint, from whichever ConfigMap is a configuration that has the endpoint.
+fn find_endpoint(config_maps: &[ConfigMap], name: &str) -> Result<Endpoint> {
     let mut known = Vec::new();
     for config_map in config_maps {
         let text = config_map
@@ -51,10 +71,7 @@ fn find_endpoint(config_maps: &[ConfigMap], name: &str) -> Result<(Issuer, Strin
         };
         for endpoint in config.endpoints {
             if endpoint.name.as_str() == name {
-                let KeySource::Secret { name, .. } = endpoint.key else {
-                    bail!("the key of endpoint {name} is in a file of the server's");
-                };
-                return Ok((endpoint.template.issuer, name));
+                return Ok(endpoint);
             }
             known.push(endpoint.name.to_string());
         }
@@ -65,8 +82,8 @@ fn find_endpoint(config_maps: &[ConfigMap], name: &str) -> Result<(Issuer, Strin
     )
 }
 
-/// The published keys of a ring, in the ring's order.
-fn find_keys(config_maps: &[ConfigMap], secret: &str) -> Result<Vec<PublicJwk>> {
+/// A ring's generation and its published keys, in the ring's order.
+fn find_keys(config_maps: &[ConfigMap], secret: &str) -> Result<(u64, Vec<PublicJwk>)> {
     let entry = format!("{secret}.json");
     let text = config_maps
         .iter()
@@ -84,7 +101,8 @@ fn find_keys(config_maps: &[ConfigMap], secret: &str) -> Result<Vec<PublicJwk>> 
             .map(Value::to_string);
         PublicJwk::parse(&jwk.unwrap_or_default()).with_context(|| format!("read key {id}"))
     };
-    ring.keys().map(|found| key(found.id().as_str())).collect()
+    let keys = ring.keys().map(|found| key(found.id().as_str()));
+    Ok((ring.generation(), keys.collect::<Result<_>>()?))
 }
 
 fn write(folder: &Path, documents: &IssuerDocuments) -> Result<()> {

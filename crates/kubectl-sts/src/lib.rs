@@ -1,5 +1,5 @@
-//! The kubectl plugin of kube-sts: where rotations of signing keys stand, starting them, revoking a key, writing the issuer's documents, and
-//! judging a token as a relying party does.
+//! The kubectl plugin of kube-sts: where rotations of signing keys stand, starting them, revoking a key, writing or publishing the issuer's documents,
+//! and judging a token as a relying party does.
 //!
 //! It reads no private key: of a key Secret it asks for the metadata alone, and public keys come from the public record. It decides
 //! nothing either: what it writes are the annotations that `kubectl annotate` would write, and the servers act on them.
@@ -8,6 +8,7 @@ mod annotate;
 mod cluster;
 mod documents;
 mod output;
+mod publish;
 mod status;
 mod verify;
 
@@ -69,6 +70,15 @@ enum Command {
         #[arg(long, value_name = "DIR")]
         out: Option<PathBuf>,
     },
+    /// Put an endpoint's documents where its configuration says, with the credentials of this environment
+    Publish {
+        /// The endpoint's name
+        #[arg(value_name = "ENDPOINT")]
+        endpoint: String,
+        /// What an S3 store's certificate is trusted by, PEM: this machine's copy of what the configuration names
+        #[arg(long, value_name = "FILE")]
+        ca_file: Option<PathBuf>,
+    },
     /// Judge an issued token by the documents that its public issuer serves
     Verify {
         /// The token; `-` reads it from standard input, where no shell history has it
@@ -127,6 +137,9 @@ async fn dispatch(arguments: Arguments) -> Result<ExitCode> {
                 output,
             )
             .await
+        }
+        Command::Publish { endpoint, ca_file } => {
+            publish::run(&Cluster::connect(place).await?, &endpoint, ca_file, output).await
         }
         Command::Verify {
             token,

@@ -171,7 +171,7 @@ impl Publish {
     }
 
     /// What people know the place by; equal for two that are one.
-    pub(crate) fn place(&self, issuer: &Issuer) -> String {
+    pub fn place(&self, issuer: &Issuer) -> String {
         let store = match &self.store {
             PublicStore::Azure { account, container } => format!("azure {account}/{container}"),
             // Its entries have no prefix.
