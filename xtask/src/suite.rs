@@ -192,7 +192,15 @@ fn run_api(workspace: &Workspace, options: &TestOptions, counts: &mut Counts) ->
         .env(
             "KUBEBUILDER_ASSETS",
             tools::control_plane_folder(workspace)?,
-        );
+        )
+        .env(
+            "KUBE_STS_MINIO",
+            tools::Module::Minio.ensure(workspace)?.join("minio"),
+        )
+        // Of the tests' own MinIO, with nothing of value.
+        .env("AWS_ACCESS_KEY_ID", "administrator")
+        .env("AWS_SECRET_ACCESS_KEY", "of-the-tests-alone")
+        .env_remove("AWS_SESSION_TOKEN");
     run_tests("tests against a real API server", &mut command, counts)
 }
 

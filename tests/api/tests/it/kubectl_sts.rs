@@ -25,7 +25,7 @@ async fn runs(install: &Install, arguments: &[&str]) -> String {
 }
 
 /// The chart's ConfigMap with the configuration, which the plugin reads issuers from.
-async fn with_configuration(install: &Install, server: &Process) {
+pub(crate) async fn with_configuration(install: &Install, server: &Process) {
     let file = install.config_file(server.listen, server.admin, |_| {});
     let text = std::fs::read_to_string(file).unwrap();
     let object = json!({"metadata": {"name": "config"}, "data": {"config.yaml": text}});

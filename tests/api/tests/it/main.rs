@@ -13,6 +13,7 @@
 )]
 
 mod bench;
+mod bucket;
 mod certificates;
 mod clusters;
 mod control_plane;
@@ -25,11 +26,13 @@ mod kubectl_sts;
 mod labels;
 mod liveness;
 mod load;
+mod minio;
 mod outage;
 mod process;
 mod public_issuer;
 mod publishing;
 mod read_back;
+mod relay;
 mod replicas;
 mod ring;
 mod rotation;
