@@ -187,7 +187,7 @@ fn cfg_007_issuers_that_relying_parties_would_not_match_are_refused() {
 }
 
 #[test]
-fn cfg_002_003_endpoints_share_neither_path_nor_audience_nor_key_nor_label() {
+fn cfg_002_003_key_009_endpoints_share_neither_path_nor_audience_nor_key_nor_label() {
     let second = "- name: two\n  audience: b\n  path: /aws\n  allowAll: true\n  issuer: {host: d1dexjaad4ian0.cloudfront.net, keypair: unison-saml2-rp-sig}\n  injector: {label: aws-role, tokenEnv: A, annotationEnv: B}\n";
     let problems = problems(&format!("{}{second}", OPENUNISON.trim_start()));
     for shared in ["path", "issuer", "tokenAudience", "injector.label", "key"] {

@@ -2,10 +2,11 @@
 
 use std::time::Duration;
 
-use serde_json::Value;
+use serde_json::{Value, json};
+use test_support::TestKey;
 use tokio::time::Instant;
 
-use super::support::{Server, header};
+use super::support::{Server, header, valid};
 
 const CACHED: &str = "public, max-age=300";
 
@@ -118,4 +119,33 @@ async fn disc_010_documents_are_served_quickly() {
         slowest = slowest.max(begun.elapsed());
     }
     assert!(slowest < Duration::from_secs(1), "{slowest:?}");
+}
+
+/// Two endpoints, each with a key of its own, asked in turn and at once.
+#[tokio::test]
+async fn key_008_no_endpoint_signs_with_anothers_key() {
+    let server = Server::start().await;
+    let mut of_both = Vec::new();
+    for path in ["/aws", "/aws2"] {
+        let set: Value = server
+            .get(&format!("{path}/certs"))
+            .await
+            .json()
+            .await
+            .unwrap();
+        assert_eq!(set["keys"].as_array().unwrap().len(), 1);
+        of_both.push(set["keys"][0]["kid"].as_str().unwrap().to_owned());
+    }
+    assert_ne!(of_both[0], of_both[1]);
+    let asked = (0..20).map(async |number| {
+        let at = number % 2;
+        let path = ["/aws", "/aws2"][at];
+        let token = valid().claim("aud", json!([format!("https://sts.test{path}")]));
+        let token = token.sign(TestKey::rsa());
+        let response = server.bearer(&format!("{path}/token"), &token).await;
+        let issued = response.text().await.unwrap();
+        let header = jsonwebtoken::decode_header(&issued).unwrap();
+        assert_eq!(header.kid.as_deref(), Some(of_both[at].as_str()));
+    });
+    drop(futures_util::future::join_all(asked).await);
 }
