@@ -11,6 +11,7 @@ use axum::response::{IntoResponse, Response};
 use sts_api::ErrorBody;
 use sts_core::authorize::Refusal;
 use sts_core::exchange::IssueError;
+use sts_core::keys::ring::Withheld;
 use sts_core::liveness::LivenessError;
 use sts_core::token::ParseTokenError;
 use sts_core::verify::VerifyError;
@@ -81,6 +82,9 @@ pub(crate) enum ExchangeError {
     Unavailable { what: &'static str },
     #[error("token is not acceptable")]
     Verify(#[source] VerifyError),
+    /// There is no key that may sign at this moment: nobody gets a token until there is.
+    #[error("signing key is not available")]
+    Withheld(#[source] Withheld),
 }
 
 impl ExchangeError {
@@ -94,7 +98,7 @@ impl ExchangeError {
             Self::Refused(refusal) => refusal.code(),
             Self::Request(_) => "request_invalid",
             Self::TooOften { .. } => "rate_limited",
-            Self::Unavailable { .. } => "backend_unavailable",
+            Self::Unavailable { .. } | Self::Withheld(_) => "backend_unavailable",
             Self::Verify(error) => error.code(),
         }
     }
@@ -104,7 +108,9 @@ impl ExchangeError {
         match self {
             Self::Refused(_) => Answer::Denied,
             Self::Issue(IssueError::Sign(_)) => Answer::Broken,
-            Self::Liveness(LivenessError::Unconfirmed) | Self::Unavailable { .. } => Answer::Later,
+            Self::Liveness(LivenessError::Unconfirmed)
+            | Self::Unavailable { .. }
+            | Self::Withheld(_) => Answer::Later,
             Self::TooOften { after } => Answer::Slower { after: *after },
             Self::IssuerUnknown
             | Self::Issue(IssueError::Claims(_))

@@ -94,10 +94,10 @@ async fn decide(
     let arrived = now;
     let now = unix_seconds(now)?;
     let signer = || {
-        let key = endpoint.ring.signer(arrived);
-        key.or(Err(ExchangeError::Unavailable {
-            what: "signing key",
-        }))
+        endpoint
+            .ring
+            .signer(arrived)
+            .map_err(ExchangeError::Withheld)
     };
     // Whom nobody could sign for need not be looked at.
     drop(signer()?);

@@ -185,7 +185,9 @@ fn start_rings(
         if let Some(read_back) = &endpoint.documents.read_back {
             let issuer = PublicIssuer::new(&endpoint.template.issuer, read_back)?;
             let (metrics, shutdown) = (metrics.clone(), start.shutdown.clone());
-            let following = signing_keys::follow(Arc::clone(&ring), issuer, metrics, shutdown);
+            let condition = start.readiness.condition("public issuer");
+            let ring = Arc::clone(&ring);
+            let following = signing_keys::follow(ring, issuer, metrics, condition, shutdown);
             start.tasks.spawn("public issuer", following);
         }
         publisher::start(start, endpoint, &ring, metrics).map_err(|source| {

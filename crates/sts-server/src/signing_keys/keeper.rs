@@ -1,5 +1,7 @@
 //! Keeps one ring: reads its Secret, decides by [`sts_core::keys::ring`], writes by compare-and-swap, swaps the ring in memory.
 
+mod fresh;
+
 use std::mem;
 use std::sync::Arc;
 use std::time::Duration;
@@ -22,7 +24,7 @@ use super::ledger::{Ledger, Record};
 use super::report::Report;
 use super::secret::{self, Content};
 use super::store::{Labels, Reading, Store};
-use super::{Confirmed, Key, KeyRing, Keys, Seen, SigningKeyError, Surroundings, generate};
+use super::{Confirmed, Key, KeyRing, Keys, Seen, SigningKeyError, Surroundings};
 
 /// Keeps a ring until shutdown.
 pub(super) async fn keep(
@@ -100,17 +102,21 @@ impl Keeper {
             let reading = self.store.read().await?;
             let now = self.now(&reading)?;
             let content = secret::read(reading.secret.as_ref(), self.ring.terms.algorithm);
+            let confirmed = confirmed(&reading, now);
+            self.ring.confirm(&content.stored, confirmed);
             let record = self.record(&content.stored).await?;
             let reconciled = self.reconcile(&content, record.as_ref(), now)?;
             let next = self.advance(&reconciled, &content, spare.as_ref(), now);
-            if next.wants_key && spare.is_none() {
+            // What is gone comes back first: making a key takes its time, in which the private keys would be in memory alone.
+            let asks = reconciled.deleted && next.ring.prepared().is_none();
+            if next.wants_key && spare.is_none() && !asks {
                 self.wait_for_first_sight()?;
                 if !mem::replace(&mut has_waited, true) && self.ring.state.load().is_some() {
                     sleep(self.head_start()).await;
                     continue;
                 }
                 // Meanwhile others may have been faster: so it begins anew.
-                spare = Some(generate(self.ring.terms.algorithm).await?);
+                spare = Some(self.make_key().await?);
                 continue;
             }
             let keys = self.collect(
@@ -122,7 +128,6 @@ impl Keeper {
                 ],
                 record,
             );
-            let confirmed = confirmed(&reading, now);
             let settled = content.stored == Stored::Whole(next.ring.clone())
                 && reading
                     .secret
@@ -136,12 +141,15 @@ impl Keeper {
                 self.store.create_empty(self.labels.clone()).await?;
                 continue;
             };
-            let wanted = secret::render(read, &next.ring, &keys)?;
+            let mut wanted = secret::render(read, &next.ring, &keys)?;
+            if asks {
+                secret::ask_after_deletion(&mut wanted, &next.ring);
+            }
             if let Some(written) = self.store.replace(&wanted).await? {
                 self.remember(Some(&written));
                 let look = self.settle(&next, keys, confirmed, now).await;
                 let steps: Vec<Step> = reconciled.steps.into_iter().chain(next.steps).collect();
-                self.report.steps(&written, &steps).await;
+                self.tell_steps(&written, &steps).await;
                 return look;
             }
         }
@@ -244,7 +252,7 @@ impl Keeper {
     /// How long this replica leaves it to others to make the key that all want: one is enough, and making it costs much CPU.
     fn head_start(&self) -> Duration {
         let [spread, ..] = Uuid::new_v4().into_bytes();
-        MOST_HEAD_START.min(self.ring.terms.lag) * u32::from(spread) / u32::from(u8::MAX)
+        MOST_HEAD_START.min(self.ring.regularly()) * u32::from(spread) / u32::from(u8::MAX)
     }
 
     /// Whether an issuer is new shows at its public address: no first key is made before somebody looked there.
@@ -320,8 +328,7 @@ impl Keeper {
             Ok(Look { wake }) => {
                 self.failing = None;
                 condition.met();
-                let regular =
-                    (self.ring.terms.lag / 4).clamp(Duration::from_millis(250), LONGEST_LOOK);
+                let regular = self.ring.regularly();
                 wake.unwrap_or(regular).min(regular)
             }
             Err(error) => {
@@ -367,7 +374,5 @@ const MOST_SWAPS: usize = 12;
 const MOST_HEAD_START: Duration = Duration::from_secs(1);
 /// How soon it is tried again after a failure.
 const RETRY: Duration = Duration::from_secs(2);
-/// Also without any event: what is in memory must be known to be the stored ring.
-const LONGEST_LOOK: Duration = Duration::from_secs(15);
 /// How long a replica without the ring leaves it to others to put it back.
 const GRACE: Duration = Duration::from_secs(10);

@@ -10,8 +10,8 @@ use sts_config::ReadBack;
 use sts_core::documents::IssuerDocuments;
 use sts_core::ident::Issuer;
 use sts_core::keys::KeySet;
-use svc_runtime::Shutdown;
 use svc_runtime::log::chain;
+use svc_runtime::{Condition, Shutdown};
 use thiserror::Error;
 use tokio::time::{Instant, sleep};
 
@@ -100,7 +100,7 @@ impl PublicIssuer {
 }
 
 /// Looks at the public issuer until shutdown: often while a key waits to be seen there, and else often enough to notice that somebody
-/// changed what it serves.
+/// changed what it serves. The first look meets the condition, whatever it shows: before it, no key may sign.
 ///
 /// # Errors
 /// None: what cannot be read is said and read again.
@@ -108,6 +108,7 @@ pub(crate) async fn follow(
     ring: Arc<KeyRing>,
     issuer: PublicIssuer,
     metrics: Metrics,
+    condition: Condition,
     shutdown: Shutdown,
 ) -> Result<(), OutsideError> {
     let mut published = ring.published();
@@ -158,6 +159,7 @@ pub(crate) async fn follow(
             said = problem;
         }
         ring.outside.send_replace(seen);
+        condition.met();
         let waits = differs || expected.is_some_and(|expected| expected.is_rotating);
         tokio::select! {
             () = shutdown.requested() => return Ok(()),

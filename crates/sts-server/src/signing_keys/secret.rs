@@ -188,6 +188,13 @@ pub(super) fn render(
     Ok(secret)
 }
 
+/// A deletion is a wish for a new key. It is written down as one when the Secret is put back, so that any replica fulfils it.
+pub(super) fn ask_after_deletion(secret: &mut Secret, ring: &Ring) {
+    let annotations = secret.meta_mut().annotations.get_or_insert_default();
+    let wish = format!("deletion-{}", ring.generation());
+    annotations.insert(ROTATE.to_owned(), wish);
+}
+
 /// What others wrote on the Secret. The ring is left out: without its keys it would be a damaged one. So is what `kubectl apply` remembers:
 /// a key that is deleted with its Secret must not come back as an annotation.
 pub(super) fn foreign_labels(secret: &Secret) -> Labels {

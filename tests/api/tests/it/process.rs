@@ -191,6 +191,18 @@ impl Process {
         self.exchange(install, token).await.status().as_u16()
     }
 
+    /// The token it gives; if it gives none, the test fails with what its log says.
+    pub(crate) async fn grants(&self, install: &Install, token: &str) -> String {
+        let answer = self.exchange(install, token).await;
+        let (status, text) = (answer.status(), answer.text().await.unwrap());
+        if status != 200 {
+            // The line is written before the answer, and read by another thread.
+            drop(self.first_refusal().await);
+        }
+        assert_eq!(status, 200, "{text}\n{}", self.lines().join("\n"));
+        text
+    }
+
     pub(crate) async fn key_set(&self, install: &Install) -> Value {
         let client = self.client(install).await;
         let request = client.get(self.url(install, "/aws/certs"));

@@ -10,6 +10,7 @@ use rustls::ServerConfig;
 use rustls::pki_types::PrivateKeyDer;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::watch;
 use tokio_rustls::TlsAcceptor;
 
 /// Documents by their paths.
@@ -18,6 +19,7 @@ type Documents = Arc<Mutex<BTreeMap<String, String>>>;
 pub(crate) struct PublicIssuer {
     address: SocketAddr,
     documents: Documents,
+    held: watch::Sender<bool>,
     pub(crate) ca_file: PathBuf,
 }
 
@@ -38,15 +40,21 @@ impl PublicIssuer {
         let address = listener.local_addr().unwrap();
         let documents = Documents::default();
         let served = Arc::clone(&documents);
+        let (held, is_held) = watch::channel(false);
         drop(tokio::spawn(async move {
             while let Ok((stream, _)) = listener.accept().await {
                 let (acceptor, documents) = (acceptor.clone(), Arc::clone(&served));
-                drop(tokio::spawn(answer(acceptor, stream, documents)));
+                let mut held = is_held.clone();
+                drop(tokio::spawn(async move {
+                    drop(held.wait_for(|held| !held).await);
+                    answer(acceptor, stream, documents).await
+                }));
             }
         }));
         Self {
             address,
             documents,
+            held,
             ca_file,
         }
     }
@@ -54,6 +62,11 @@ impl PublicIssuer {
     /// Where it is reached.
     pub(crate) fn url(&self) -> String {
         format!("https://localhost:{}", self.address.port())
+    }
+
+    /// Answers nobody, or goes on.
+    pub(crate) fn hold(&self, held: bool) {
+        self.held.send_replace(held);
     }
 
     /// Takes over what an endpoint serves: OpenUnison's bundle of both documents.

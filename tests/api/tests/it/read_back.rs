@@ -69,6 +69,30 @@ async fn rot_002_no_key_signs_that_the_public_issuer_does_not_serve() {
     assert!(said(&server, "\"step\":\"seen\""));
 }
 
+/// Nobody signs before the public issuer was looked at: whoever is sent there by then would be refused.
+#[tokio::test]
+async fn a_replica_is_ready_when_the_public_issuer_was_looked_at_and_not_before() {
+    let (install, public, server) = with_public_issuer().await;
+    public.publish(&issuer_docs(&server, &install).await);
+    drop(eventually("the first key signs", async || active_kid(&install).await).await);
+    let (_, token) = install.good_token().await;
+    server.kill();
+    for is_for_ever in [false, true] {
+        public.hold(true);
+        let mut server = Process::server(&install);
+        let unmet = eventually("all but one condition", async || {
+            let (status, text) = server.readiness().await;
+            (status == 503 && !text.contains("signing key")).then_some(text)
+        })
+        .await;
+        assert!(unmet.contains("public issuer"), "{unmet}");
+        // One that does not answer at all holds nobody up for long: relying parties go on with what they have.
+        public.hold(is_for_ever);
+        server.becomes_ready().await;
+        server.grants(&install, &token).await;
+    }
+}
+
 #[tokio::test]
 async fn disc_011_a_public_issuer_that_serves_something_else_is_noticed() {
     let (install, public, server) = with_public_issuer().await;

@@ -372,7 +372,7 @@ async fn rot_001_004_iss_010_no_token_ever_fails_while_keys_follow_one_another_u
         refused.iter().partition(|text| text.starts_with("503 "));
     assert!(refused.is_empty(), "{:?}", refused.first());
     assert!(
-        away.len() * 10 <= finished_count,
+        away.len() * 50 <= finished_count,
         "{} exchanges were answered 503, of {finished_count}",
         away.len()
     );

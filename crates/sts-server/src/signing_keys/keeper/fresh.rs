@@ -1,0 +1,151 @@
+//! A keeper that is busy, with making a key or with Events, reads on meanwhile: a ring that nobody confirms for `staleAfter` does not
+//! sign, and a rotation must not be felt.
+
+use std::convert::Infallible;
+use std::sync::Arc;
+use std::time::Duration;
+
+use k8s_openapi::api::core::v1::Secret;
+use sts_core::keys::ring::{Step, Stored};
+use sts_core::sign::SigningKey;
+use tokio::time::sleep;
+
+use super::super::api_clock::ApiClock;
+use super::super::store::Store;
+use super::super::{Confirmed, KeyRing, SigningKeyError, State, generate, secret};
+use super::{Keeper, confirmed};
+
+/// Also without any event: what is in memory must be known to be the stored ring.
+const LONGEST_LOOK: Duration = Duration::from_secs(15);
+/// However soon a ring is stale.
+const SHORTEST_LOOK: Duration = Duration::from_millis(250);
+
+impl Keeper {
+    /// Makes a key, which takes up to a second of CPU, and more where there is little of it.
+    pub(super) async fn make_key(&mut self) -> Result<Arc<SigningKey>, SigningKeyError> {
+        let algorithm = self.ring.terms.algorithm;
+        let reading_on = read_on(&self.store, &mut self.clock, &self.ring);
+        tokio::select! {
+            made = generate(algorithm) => made,
+            never = reading_on => match never {},
+        }
+    }
+
+    /// Says what a write changed, which takes as long as the API server likes with Events.
+    pub(super) async fn tell_steps(&mut self, written: &Secret, steps: &[Step]) {
+        let reading_on = read_on(&self.store, &mut self.clock, &self.ring);
+        tokio::select! {
+            () = self.report.steps(written, steps) => {}
+            never = reading_on => match never {},
+        }
+    }
+}
+
+/// Confirms the ring in memory time and again, as long as it is the stored one. What fails or has changed is for the next look.
+async fn read_on(store: &Store, clock: &mut ApiClock, ring: &KeyRing) -> Infallible {
+    loop {
+        sleep(ring.regularly()).await;
+        let Ok(reading) = store.read().await else {
+            continue;
+        };
+        let Some(date) = reading.date else { continue };
+        let now = clock.read(date, reading.begun);
+        let content = secret::read(reading.secret.as_ref(), ring.terms.algorithm);
+        ring.confirm(&content.stored, confirmed(&reading, now));
+    }
+}
+
+impl KeyRing {
+    /// How often the stored ring is read.
+    pub(super) fn regularly(&self) -> Duration {
+        (self.terms.lag / 4).clamp(SHORTEST_LOOK, LONGEST_LOOK)
+    }
+
+    /// Takes note that the ring in memory is the stored one, if it is.
+    pub(super) fn confirm(&self, stored: &Stored, confirmed: Confirmed) {
+        let Some(state) = self.state.load_full() else {
+            return;
+        };
+        let is_stored = matches!(stored, Stored::Whole(stored) if *stored == state.ring);
+        if is_stored {
+            self.state.store(Some(Arc::new(State {
+                ring: state.ring.clone(),
+                keys: state.keys.clone(),
+                published: Arc::clone(&state.published),
+                confirmed: Some(confirmed),
+            })));
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use arc_swap::ArcSwapOption;
+    use sts_core::ident::{EndpointName, Issuer};
+    use sts_core::keys::ring::{Inputs, Ring, Sight, Terms, Withheld, advance};
+    use sts_core::time::{Lifetime, UnixSeconds};
+    use tokio::sync::watch;
+    use tokio::time::Instant;
+
+    use super::super::super::{Key, Keys, Seen};
+    use super::*;
+
+    const LAG: Duration = Duration::from_secs(60);
+
+    fn empty() -> KeyRing {
+        KeyRing {
+            endpoint: EndpointName::parse("aws").unwrap(),
+            issuer: Issuer::parse("https://issuer.example.com").unwrap(),
+            terms: Terms {
+                algorithm: sts_config::SigningAlgorithm::Es256,
+                lifetime: Lifetime::new(LAG).unwrap(),
+                max_age: LAG,
+                lag: LAG,
+                skew: LAG,
+                rotate_every: None,
+                most_keys: 10,
+                sight: Sight::ByTime,
+            },
+            state: ArcSwapOption::empty(),
+            published: watch::Sender::new(None),
+            outside: watch::Sender::new(Seen::NotLookedYet),
+        }
+    }
+
+    fn read_before(ago: Duration) -> Confirmed {
+        Confirmed {
+            at: Instant::now().checked_sub(ago).unwrap(),
+            wall: svc_runtime::clock::now(),
+            clock_apart: Duration::ZERO,
+        }
+    }
+
+    #[test]
+    fn reading_the_ring_in_memory_again_lets_it_go_on_signing_and_reading_another_does_not() {
+        let key = Arc::new(SigningKey::generate(sts_config::SigningAlgorithm::Es256).unwrap());
+        let memory = empty();
+        let inputs = Inputs {
+            given: Some((key.key_id(), key.algorithm())),
+            ..Inputs::default()
+        };
+        let now = UnixSeconds::new(1_000_000).unwrap();
+        let ring = advance(&Ring::default(), &memory.terms, &inputs, now).ring;
+        let keys = Keys::from([(key.key_id().clone(), Key::Private(key))]);
+        let long_ago = read_before(LAG * 2);
+        memory.install(&ring, keys, Some(long_ago)).unwrap();
+        let signer = || memory.signer(svc_runtime::clock::now());
+        let stale = |stored: Stored| {
+            memory.confirm(&stored, read_before(Duration::ZERO));
+            signer().err()
+        };
+        assert_eq!(signer().err(), Some(Withheld::Stale));
+        for other in [
+            Stored::Empty,
+            Stored::Damaged("half of it".to_owned()),
+            Stored::Whole(Ring::default()),
+        ] {
+            assert_eq!(stale(other), Some(Withheld::Stale));
+        }
+        assert_eq!(stale(Stored::Whole(ring)), None);
+    }
+}
