@@ -11,6 +11,8 @@ use std::time::Duration;
 use anyhow::{Context, Result};
 use sha2::{Digest, Sha256};
 
+use crate::progress::say;
+
 /// The folder of everything that survives a run.
 #[derive(Debug, Clone)]
 pub(crate) struct Cache {
@@ -56,7 +58,10 @@ impl Cache {
         let folder = self.root.join("locks");
         fs::create_dir_all(&folder)?;
         let file = File::create(folder.join(name))?;
-        file.lock().with_context(|| format!("cannot lock {name}"))?;
+        if file.try_lock().is_err() {
+            say(format!("waiting for another run to end: {name}"));
+            file.lock().with_context(|| format!("cannot lock {name}"))?;
+        }
         Ok(Lock { _file: file })
     }
 

@@ -205,6 +205,8 @@ fn run_api(workspace: &Workspace, options: &TestOptions, counts: &mut Counts) ->
 }
 
 fn run_e2e(workspace: &Workspace, options: &TestOptions, counts: &mut Counts) -> Result<()> {
+    // Two runs on this machine, of two checkouts perhaps, would take each other's cluster down.
+    let _alone = workspace.cache.lock("e2e-tests")?;
     // Apart from the demo's cluster, which may be up and must not be disturbed.
     let mut cluster = Cluster::open(workspace, "e2e".parse::<ClusterName>()?);
     if !options.keep {
