@@ -1,5 +1,5 @@
-//! The kubectl plugin of kube-sts: where rotations of signing keys stand, starting them, revoking a key, writing or publishing the issuer's documents,
-//! and judging a token as a relying party does.
+//! The kubectl plugin of kube-sts: where rotations of signing keys stand, starting them, revoking a key, writing or publishing the issuer's
+//! documents, judging a token as a relying party does, and a look at trust policies in AWS.
 //!
 //! It reads no private key: of a key Secret it asks for the metadata alone, and public keys come from the public record. It decides
 //! nothing either: what it writes are the annotations that `kubectl annotate` would write, and the servers act on them.
@@ -10,6 +10,7 @@ mod documents;
 mod output;
 mod publish;
 mod status;
+mod trust;
 mod verify;
 
 use std::io::Write as _;
@@ -79,6 +80,12 @@ enum Command {
         #[arg(long, value_name = "FILE")]
         ca_file: Option<PathBuf>,
     },
+    /// Find what of a role's trust policy in AWS lets in more pods than it seems to
+    CheckTrustPolicy {
+        /// The policy, JSON; `-` reads it from standard input
+        #[arg(value_name = "FILE")]
+        file: PathBuf,
+    },
     /// Judge an issued token by the documents that its public issuer serves
     Verify {
         /// The token; `-` reads it from standard input, where no shell history has it
@@ -141,6 +148,7 @@ async fn dispatch(arguments: Arguments) -> Result<ExitCode> {
         Command::Publish { endpoint, ca_file } => {
             publish::run(&Cluster::connect(place).await?, &endpoint, ca_file, output).await
         }
+        Command::CheckTrustPolicy { file } => trust::run(&file, output),
         Command::Verify {
             token,
             audience,
