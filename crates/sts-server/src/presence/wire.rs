@@ -191,6 +191,26 @@ impl Object {
 mod tests {
     use super::*;
 
+    /// So no variable, argument or volume of a pod ever reaches this process.
+    #[test]
+    fn rbac_010_pods_are_asked_for_as_metadata_alone() {
+        for kind in [Kind::Pod, Kind::ServiceAccount] {
+            let requests = [
+                kind.list(None),
+                kind.list(Some("next")),
+                kind.watch("1"),
+                kind.one("apps", "web"),
+            ];
+            for request in requests {
+                let request = request.unwrap();
+                let accept = request.headers()["accept"].to_str().unwrap();
+                for choice in accept.split(',') {
+                    assert!(choice.contains(";as=PartialObjectMetadata"), "{accept}");
+                }
+            }
+        }
+    }
+
     /// As kube-apiserver 1.36 writes it.
     #[test]
     fn a_list_of_nothing_is_a_list() {

@@ -43,3 +43,4 @@ mod wait;
 mod watch;
 mod webhook;
 mod webhook_admits;
+mod webhook_bounds;

@@ -30,6 +30,28 @@ async fn live_016_without_the_right_to_review_it_is_503_not_401() {
     assert!(!log.contains(&token), "{log}");
 }
 
+/// Where reviews are asked for one by one, each caller is told to come back instead, as above.
+#[tokio::test]
+async fn rbac_007_without_the_right_to_follow_pods_the_server_is_not_ready_and_says_so() {
+    let variant = Variant {
+        without_reviews: true,
+        ..Variant::default()
+    };
+    let install = Install::variant(variant).await;
+    install.tune(&serde_json::json!({"verification": "watch"}));
+    let server = Process::server(&install);
+    eventually("it is not ready", async || {
+        let (status, text) = server.readiness().await;
+        (status == 503 && text.contains("cluster kubernetes is not listed yet")).then_some(())
+    })
+    .await;
+    eventually("it says why", async || {
+        let log = server.lines().join("\n");
+        (log.contains("403") && log.contains("pods")).then_some(())
+    })
+    .await;
+}
+
 #[tokio::test]
 async fn live_017_a_silent_api_server_is_503_within_our_patience() {
     // Of this test alone: nobody else's server may fall silent. It ends with the process, as the shared one does.

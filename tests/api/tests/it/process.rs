@@ -296,7 +296,7 @@ impl Process {
     }
 
     /// `setpriv` and `taskset` become the program.
-    fn program_pid(&self) -> u32 {
+    pub(crate) fn program_pid(&self) -> u32 {
         self.child.id()
     }
 

@@ -11,7 +11,7 @@ fn named<'v>(list: &'v Value, name: &str) -> &'v Value {
     list.find(|entry| entry["name"] == name).unwrap()
 }
 
-fn merged(pod: &Value, part: &str, more: Value) -> Value {
+pub(crate) fn merged(pod: &Value, part: &str, more: Value) -> Value {
     let mut pod = pod.clone();
     let Value::Object(members) = more else {
         panic!("not an object: {more}")
@@ -244,7 +244,7 @@ async fn a_label_that_says_false_leaves_the_pod_alone() {
 }
 
 /// What pods look like: each has to be a valid pod for the API server after we changed it.
-fn shapes() -> Vec<(&'static str, Value)> {
+pub(crate) fn shapes() -> Vec<(&'static str, Value)> {
     let app = json!({"name": "app", "image": "app:1"});
     let with = |more: Value| {
         let mut container = app.clone();
@@ -320,28 +320,33 @@ async fn every_shape_of_pod_is_valid_after_it_was_changed() {
 #[tokio::test]
 async fn the_injectors_fixtures_are_valid_after_they_were_changed() {
     let webhook = Webhook::start().await;
+    for (name, pod) in fixtures() {
+        let (status, answer) = webhook.dry_run(&pod).await;
+        assert_eq!(status, 201, "{name}: {answer}");
+        assert!(is_injected(&answer), "{name}: {answer}");
+    }
+}
+
+pub(crate) fn fixtures() -> Vec<(String, Value)> {
     let folder = concat!(
         env!("CARGO_MANIFEST_DIR"),
         "/../../crates/injector/tests/fixtures"
     );
-    let mut seen = 0;
-    for entry in std::fs::read_dir(folder).unwrap() {
-        let path = entry.unwrap().path();
-        // Made of what no API server knows yet, and none takes.
-        if path.ends_with("future.pod.json") {
-            continue;
-        }
-        let mut pod: Value =
-            serde_json::from_str(&std::fs::read_to_string(&path).unwrap()).unwrap();
-        pod["metadata"]["namespace"] = json!(webhook.install.apps);
+    let paths = std::fs::read_dir(folder).unwrap();
+    let paths = paths.map(|entry| entry.unwrap().path());
+    // That one is made of what no API server knows yet, and none takes.
+    let paths = paths.filter(|path| !path.ends_with("future.pod.json"));
+    let pods = paths.map(|path| {
+        let text = std::fs::read_to_string(&path).unwrap();
+        let mut pod: Value = serde_json::from_str(&text).unwrap();
+        pod["metadata"]["namespace"] = Value::Null;
         // What the ServiceAccount admission plugin would do.
         pod["spec"]["serviceAccountName"] = json!("app");
         // Cannot be there at creation.
         pod["spec"]["ephemeralContainers"] = Value::Null;
-        let (status, answer) = webhook.dry_run(&pod).await;
-        assert_eq!(status, 201, "{}: {answer}", path.display());
-        assert!(is_injected(&answer), "{}: {answer}", path.display());
-        seen += 1;
-    }
-    assert!(seen > 0, "{folder} is empty");
+        (path.display().to_string(), pod)
+    });
+    let pods: Vec<_> = pods.collect();
+    assert!(!pods.is_empty(), "{folder} is empty");
+    pods
 }
