@@ -17,5 +17,6 @@ mod own;
 mod refresher;
 mod refusals;
 mod release;
+mod rights;
 mod stage;
 mod tokens;
