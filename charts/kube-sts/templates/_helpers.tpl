@@ -150,6 +150,9 @@ matchExpressions:
 {{- if ne (empty .Values.server.tls.existingSecret) (empty .Values.server.tls.caConfigMap) }}
 {{- fail "server.tls.existingSecret and server.tls.caConfigMap go together: write the Secret with the server's certificate, and the ConfigMap whose ca.crt the sidecars shall trust." }}
 {{- end }}
+{{- if and (default dict .Values.networkPolicy).enabled (include "kube-sts.hasInjector" .) (not .Values.networkPolicy.apiServer) }}
+{{- fail "networkPolicy.apiServer is empty: write the addresses of your API servers as pods see them, such as [10.0.0.1/32]. Without them no review would reach the injector, and no labelled pod be created." }}
+{{- end }}
 {{- $fullname := include "kube-sts.fullname" . }}
 {{- $seen := dict }}
 {{- range $at, $endpoint := .Values.sts.endpoints }}

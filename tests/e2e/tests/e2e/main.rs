@@ -8,6 +8,7 @@
     reason = "a test that cannot go on stops"
 )]
 
+mod chart;
 mod credentials;
 mod injection;
 mod lifecycle;

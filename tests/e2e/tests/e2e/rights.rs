@@ -1,44 +1,13 @@
 //! What the chart lets the programs do in the cluster: as it is written for each of its example values, and as the API server judges it.
 
-use std::sync::OnceLock;
-
-use anyhow::{Context as _, Result, ensure};
+use anyhow::{Result, ensure};
 use serde_json::Value;
 
-use crate::release::text;
-use crate::stage::{Stage, stage};
+use crate::chart::rendered;
+use crate::stage::stage;
 
 /// What every set of example values gives. To renew it after a change that is meant: copy what the failing test prints.
 const RIGHTS: &str = include_str!("../../manifests/rights.txt");
-
-/// The rendered objects of each set of example values, with the set's name.
-fn rendered() -> &'static [(String, Vec<Value>)] {
-    static RENDERED: OnceLock<Vec<(String, Vec<Value>)>> = OnceLock::new();
-    RENDERED.get_or_init(|| render(stage()).unwrap())
-}
-
-fn render(stage: &Stage) -> Result<Vec<(String, Vec<Value>)>> {
-    let mut sets = Vec::new();
-    for entry in std::fs::read_dir(stage.chart.join("ci"))? {
-        let values = entry?.path();
-        let (chart, file) = (text(&stage.chart)?, text(&values)?);
-        let yaml = stage.helm(&[
-            "template",
-            "release",
-            chart,
-            "--namespace",
-            "kube-sts",
-            "--values",
-            file,
-        ])?;
-        let objects: Vec<Value> = serde_saphyr::from_multiple(&yaml)?;
-        let name = values.file_name().context("a file has a name")?;
-        sets.push((name.to_string_lossy().into_owned(), objects));
-    }
-    sets.sort_by(|one, other| one.0.cmp(&other.0));
-    ensure!(!sets.is_empty(), "no example values");
-    Ok(sets)
-}
 
 /// The rules of Roles and ClusterRoles, each with whose it is.
 fn rules() -> Vec<(&'static str, &'static Value, &'static Value)> {
