@@ -9,6 +9,7 @@
 )]
 
 mod chart;
+mod cold_start;
 mod credentials;
 mod injection;
 mod lifecycle;
