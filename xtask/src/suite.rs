@@ -295,6 +295,7 @@ fn write_facts(stage: &Stage<'_, '_>) -> Result<PathBuf> {
         "release": stage::RELEASE,
         "namespace": stage::NAMESPACE,
         "chart": workspace.root.join(stage::CHART),
+        "control_plane": tools::control_plane_folder(workspace)?,
     });
     std::fs::create_dir_all(stage.cluster.root().join("e2e"))?;
     let path = stage.cluster.root().join("stage.json");

@@ -22,3 +22,4 @@ mod release;
 mod rights;
 mod stage;
 mod tokens;
+mod verification;

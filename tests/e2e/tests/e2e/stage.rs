@@ -11,7 +11,7 @@ use anyhow::{Context, Result, bail};
 use serde::Deserialize;
 
 /// Paths and names of the stage.
-#[derive(Debug, Deserialize)]
+#[derive(Clone, Debug, Deserialize)]
 pub(crate) struct Stage {
     kubeconfig: PathBuf,
     kubectl: PathBuf,
@@ -26,6 +26,8 @@ pub(crate) struct Stage {
     /// The release's namespace.
     pub(crate) namespace: String,
     pub(crate) chart: PathBuf,
+    /// The folder with etcd and kube-apiserver, for a second cluster.
+    pub(crate) control_plane: PathBuf,
 }
 
 /// The namespace that the rules of the stage's endpoint allow.
@@ -74,6 +76,14 @@ impl Stage {
     /// Runs kubectl as the cluster's administrator and returns what it writes.
     pub(crate) fn kubectl(&self, arguments: &[&str]) -> Result<String> {
         output(self.program(&self.kubectl).args(arguments))
+    }
+
+    /// The same programs for another cluster.
+    pub(crate) fn at(&self, kubeconfig: PathBuf) -> Self {
+        Self {
+            kubeconfig,
+            ..self.clone()
+        }
     }
 
     /// `kubectl get`, as JSON.

@@ -71,24 +71,35 @@ fn service_address(stage: &Stage) -> Result<String> {
 
 /// curl for the STS at an address, trusting its own authority.
 pub(crate) fn sts_curl(stage: &Stage, address: &str, port: u16) -> Result<Command> {
-    let config_map = format!("{}-server-ca", stage.release);
+    curl_of(stage, &stage.namespace, &stage.release, address, port)
+}
+
+/// The same for another release's STS.
+pub(crate) fn curl_of(
+    stage: &Stage,
+    namespace: &str,
+    release: &str,
+    address: &str,
+    port: u16,
+) -> Result<Command> {
+    let config_map = format!("{release}-server-ca");
     let ca = stage.kubectl(&[
         "-n",
-        &stage.namespace,
+        namespace,
         "get",
         "configmap",
         &config_map,
         "-o",
         r"jsonpath={.data.ca\.crt}",
     ])?;
-    let path = stage.scratch.join("sts-ca.crt");
+    let path = stage.scratch.join(format!("{release}-sts-ca.crt"));
     std::fs::write(&path, ca)?;
     let mut curl = Command::new("curl");
     curl.args(["--silent", "--show-error", "--max-time", "10", "--cacert"])
         .arg(path);
     curl.args([
         "--connect-to",
-        &format!("kube-sts-server.kube-sts.svc:443:{address}:{port}"),
+        &format!("{release}-server.{namespace}.svc:443:{address}:{port}"),
     ]);
     Ok(curl)
 }
