@@ -53,6 +53,12 @@ pub enum CelError {
     /// It does not ask anything of the subject.
     #[error("this is true of every subject: write `allowAll: true` if that is meant")]
     EverySubject,
+    /// `all` and the like give one of our names to something else.
+    #[error("{name} is the name of something here: write another one in all, exists or exists_one")]
+    Hidden {
+        /// The name.
+        name: &'static str,
+    },
     /// A label that no object can have: its negation would be true of everybody.
     #[error("no object has a label {key:?}: it {reason}")]
     LabelKey {

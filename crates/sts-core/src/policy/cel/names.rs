@@ -79,6 +79,11 @@ pub(super) struct Asked {
 pub(super) fn check(expression: &IdedExpr) -> Result<Asked, CelError> {
     let mut names = Names::default();
     names.collect(expression);
+    // What is bound would hide whom the expression is about, from us as well.
+    let ours = [SUBJECT, NAMESPACE_LABELS, POD_LABELS];
+    if let Some(name) = ours.into_iter().find(|name| names.bound.contains(name)) {
+        return Err(CelError::Hidden { name });
+    }
     if let Some(name) = names.variables.difference(&names.bound).next() {
         return Err(match label_variable(name) {
             Some(name) => CelError::LabelsAsAWhole { name },

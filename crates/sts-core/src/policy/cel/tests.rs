@@ -171,6 +171,24 @@ fn az_006_names_that_are_not_there_are_refused_at_load() {
     }
 }
 
+/// Else labels that nobody has looked for would count as none, and a subject as somebody else.
+#[test]
+fn az_006_our_names_cannot_be_given_to_something_else() {
+    for (rule, name) in [
+        (
+            "subject.namespace == 'a' && (size(pod_labels) == 0 || ['x'].exists(pod_labels, false))",
+            "pod_labels",
+        ),
+        (
+            "subject.groups.exists(namespace_labels, namespace_labels == 'a')",
+            "namespace_labels",
+        ),
+        ("['x'].all(subject, subject == 'x')", "subject"),
+    ] {
+        assert_eq!(refuses(rule), CelError::Hidden { name }, "{rule}");
+    }
+}
+
 #[test]
 fn az_007_expressions_that_do_not_look_at_the_subject_are_refused() {
     for rule in [
