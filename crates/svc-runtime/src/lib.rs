@@ -17,19 +17,24 @@
 pub mod admin;
 pub mod clock;
 pub mod crypto;
+pub mod events;
+pub mod file;
 pub mod follow;
 pub mod kube_client;
 pub mod log;
 pub mod readiness;
+pub mod reload;
 pub mod server;
 pub mod shutdown;
 pub mod tls;
 
 pub use admin::serve_admin;
 pub use crypto::install_crypto_provider;
+pub use events::{EventWriter, own_pod};
+pub use file::FileChanges;
 pub use follow::follow_object;
 pub use kube_client::{KubeClients, kube_client, kube_clients_of, kube_request_client};
 pub use log::LogFormat;
 pub use readiness::{Condition, Readiness};
 pub use server::{Limits, ServeError, serve_tls};
-pub use shutdown::{DrainTiming, Shutdown, Tasks, TasksError};
+pub use shutdown::{DrainTiming, Shutdown, Spawner, Tasks, TasksError};

@@ -21,6 +21,7 @@ impl Readiness {
         conditions.push(State {
             name,
             unmet: Some("starting".to_owned()),
+            is_retired: false,
         });
         Condition {
             shared: Arc::clone(&self.shared),
@@ -73,6 +74,20 @@ impl Condition {
         self.set(Some(reason.into()));
     }
 
+    /// One that no readiness waits for: for what is set up while the process serves already.
+    pub fn unlisted(name: &'static str) -> Self {
+        Readiness::new().condition(name)
+    }
+
+    /// Nobody waits for it any more, whatever is said of it later: what it was about is gone.
+    pub fn retire(&self) {
+        let mut conditions = self.shared.lock();
+        if let Some(state) = conditions.get_mut(self.index) {
+            state.unmet = None;
+            state.is_retired = true;
+        }
+    }
+
     /// Whether the condition holds now.
     pub fn is_met(&self) -> bool {
         self.shared
@@ -86,6 +101,9 @@ impl Condition {
         let Some(state) = conditions.get_mut(self.index) else {
             return;
         };
+        if state.is_retired {
+            return;
+        }
         match (&state.unmet, &unmet) {
             (Some(_), None) => tracing::info!(condition = state.name, "condition is met"),
             (None, Some(reason)) => {
@@ -116,6 +134,7 @@ impl Shared {
 struct State {
     name: &'static str,
     unmet: Option<String>,
+    is_retired: bool,
 }
 
 #[cfg(test)]
@@ -140,6 +159,17 @@ mod tests {
         assert!(readiness.is_ready());
         keys.unmet("too old");
         assert_eq!(readiness.unmet(), [("keys", "too old".to_owned())]);
+    }
+
+    #[test]
+    fn what_is_gone_is_not_waited_for() {
+        let readiness = Readiness::new();
+        let (kept, gone) = (readiness.condition("kept"), readiness.condition("gone"));
+        kept.met();
+        gone.retire();
+        gone.unmet("too late");
+        Condition::unlisted("new").unmet("not yet");
+        assert!(readiness.is_ready());
     }
 
     #[test]

@@ -5,7 +5,7 @@
 //! task fails or panics ────────────────────────────────────────┘
 //! ```
 
-use std::collections::BTreeSet;
+use std::collections::BTreeMap;
 use std::fmt;
 use std::io;
 use std::panic::AssertUnwindSafe;
@@ -48,6 +48,14 @@ impl Shutdown {
     pub fn request(&self) {
         self.token.cancel();
     }
+
+    /// One for a part of the process: requested with this one, and by itself where that part ends while the process lives on.
+    #[must_use]
+    pub fn part(&self) -> Self {
+        Self {
+            token: self.token.child_token(),
+        }
+    }
 }
 
 /// How long the two phases of an orderly end may take. Their sum must be less than the pod's `terminationGracePeriodSeconds`
@@ -72,9 +80,15 @@ impl Default for DrainTiming {
 /// The long-running tasks of the process. The process lives as long as all of them are well.
 #[derive(Debug)]
 pub struct Tasks {
-    shutdown: Shutdown,
+    spawner: Spawner,
     readiness: Option<Readiness>,
     timing: DrainTiming,
+}
+
+/// Starts tasks of a [`Tasks`], also while that runs. Clones start tasks of the same.
+#[derive(Clone, Debug)]
+pub struct Spawner {
+    shutdown: Shutdown,
     tracker: TaskTracker,
     board: Arc<Board>,
 }
@@ -83,12 +97,24 @@ impl Tasks {
     /// No tasks yet; the first failure will request `shutdown`.
     pub fn new(shutdown: Shutdown) -> Self {
         Self {
-            shutdown,
+            spawner: Spawner {
+                shutdown,
+                tracker: TaskTracker::new(),
+                board: Arc::default(),
+            },
             readiness: None,
             timing: DrainTiming::default(),
-            tracker: TaskTracker::new(),
-            board: Arc::default(),
         }
+    }
+
+    /// What these end by.
+    pub fn shutdown(&self) -> Shutdown {
+        self.spawner.shutdown.clone()
+    }
+
+    /// What starts tasks while these run.
+    pub fn spawner(&self) -> Spawner {
+        self.spawner.clone()
     }
 
     /// Turns `readiness` off when the process starts to end.
@@ -106,6 +132,65 @@ impl Tasks {
         Self { timing, ..self }
     }
 
+    /// Starts a task; see [`Spawner::spawn`].
+    pub fn spawn<F, E>(&self, name: &'static str, task: F)
+    where
+        F: Future<Output = Result<(), E>> + Send + 'static,
+        E: std::error::Error + Send + Sync + 'static,
+    {
+        self.spawner.spawn(name, task);
+    }
+
+    /// Waits for SIGTERM, SIGINT, a failed task or a requested shutdown; then ends the process in order.
+    ///
+    /// # Errors
+    ///
+    /// The failure of the first task that failed; otherwise [`TasksError::Aborted`] on a second signal and
+    /// [`TasksError::Unfinished`] if tasks were still running at the end of the drain. [`TasksError::Signals`] if the process cannot
+    /// listen for signals.
+    pub async fn run(self) -> Result<(), TasksError> {
+        let mut signals = Signals::listen().map_err(TasksError::Signals)?;
+        let outcome = self.live_and_drain(&mut signals).await;
+        match self.spawner.board.lock().failure.take() {
+            Some(failure) => Err(failure),
+            None => outcome,
+        }
+    }
+
+    async fn live_and_drain(&self, signals: &mut Signals) -> Result<(), TasksError> {
+        let Spawner {
+            shutdown,
+            tracker,
+            board,
+        } = &self.spawner;
+        let signalled = tokio::select! {
+            name = signals.next() => Some(name),
+            () = shutdown.requested() => None,
+        };
+        if let Some(readiness) = &self.readiness {
+            readiness.drain();
+        }
+        if let Some(name) = signalled {
+            tracing::info!(signal = name, "withdrawing from the Service, then draining");
+            tokio::select! {
+                () = sleep(self.timing.withdraw) => {}
+                () = shutdown.requested() => {}
+                _ = signals.next() => return Err(TasksError::Aborted),
+            }
+        }
+        shutdown.request();
+        tracker.close();
+        tokio::select! {
+            () = tracker.wait() => Ok(()),
+            () = sleep(self.timing.drain) => {
+                Err(TasksError::Unfinished { names: board.lock().running.keys().copied().collect() })
+            }
+            _ = signals.next() => Err(TasksError::Aborted),
+        }
+    }
+}
+
+impl Spawner {
     /// Starts a task. If it panics or returns an error, shutdown is requested and [`Tasks::run`] fails with its name; if it returns
     /// `Ok` it is simply done.
     pub fn spawn<F, E>(&self, name: &'static str, task: F)
@@ -114,7 +199,7 @@ impl Tasks {
         E: std::error::Error + Send + Sync + 'static,
     {
         let (shutdown, board) = (self.shutdown.clone(), Arc::clone(&self.board));
-        board.lock().running.insert(name);
+        board.begin(name);
         let watched = async move {
             // The state of a panicked task is dropped with it, so nobody can see it half-changed.
             let outcome = AssertUnwindSafe(task).catch_unwind().await;
@@ -135,47 +220,9 @@ impl Tasks {
         drop(self.tracker.spawn(watched));
     }
 
-    /// Waits for SIGTERM, SIGINT, a failed task or a requested shutdown; then ends the process in order.
-    ///
-    /// # Errors
-    ///
-    /// The failure of the first task that failed; otherwise [`TasksError::Aborted`] on a second signal and
-    /// [`TasksError::Unfinished`] if tasks were still running at the end of the drain. [`TasksError::Signals`] if the process cannot
-    /// listen for signals.
-    pub async fn run(self) -> Result<(), TasksError> {
-        let mut signals = Signals::listen().map_err(TasksError::Signals)?;
-        let outcome = self.live_and_drain(&mut signals).await;
-        match self.board.lock().failure.take() {
-            Some(failure) => Err(failure),
-            None => outcome,
-        }
-    }
-
-    async fn live_and_drain(&self, signals: &mut Signals) -> Result<(), TasksError> {
-        let signalled = tokio::select! {
-            name = signals.next() => Some(name),
-            () = self.shutdown.requested() => None,
-        };
-        if let Some(readiness) = &self.readiness {
-            readiness.drain();
-        }
-        if let Some(name) = signalled {
-            tracing::info!(signal = name, "withdrawing from the Service, then draining");
-            tokio::select! {
-                () = sleep(self.timing.withdraw) => {}
-                () = self.shutdown.requested() => {}
-                _ = signals.next() => return Err(TasksError::Aborted),
-            }
-        }
-        self.shutdown.request();
-        self.tracker.close();
-        tokio::select! {
-            () = self.tracker.wait() => Ok(()),
-            () = sleep(self.timing.drain) => {
-                Err(TasksError::Unfinished { names: self.board.lock().running.iter().copied().collect() })
-            }
-            _ = signals.next() => Err(TasksError::Aborted),
-        }
+    /// How many tasks there are at this moment.
+    pub fn count(&self) -> usize {
+        self.tracker.len()
     }
 }
 
@@ -218,14 +265,24 @@ struct Board {
 
 #[derive(Default)]
 struct BoardState {
-    running: BTreeSet<&'static str>,
+    /// How many there are of each name.
+    running: BTreeMap<&'static str, usize>,
     failure: Option<TasksError>,
 }
 
 impl Board {
+    fn begin(&self, name: &'static str) {
+        let mut state = self.lock();
+        let count = state.running.entry(name).or_default();
+        *count = count.saturating_add(1);
+    }
+
     fn end(&self, name: &'static str, failure: Option<TasksError>) {
         let mut state = self.lock();
-        state.running.remove(name);
+        if let Some(count) = state.running.get_mut(name) {
+            *count = count.saturating_sub(1);
+        }
+        state.running.retain(|_, count| *count > 0);
         let Some(failure) = failure else { return };
         // Now, not when `run` returns: the drain comes in between.
         tracing::error!(task = name, error = %chain(&failure), "task ended badly");
