@@ -2,12 +2,13 @@
 //!
 //! The file is read once into a tree that knows its lines, and then key by key, so that one run reports *every* problem with its
 //! place and its remedy: unknown keys, bad values, and what two parts of the file say against each other. Nothing in here does I/O but
-//! [`Config::load`].
+//! [`ConfigFile::load`].
 //!
 //! Start at [`Config`]; `docs/samples/` holds files that the tests of this crate load.
 
 mod cluster;
 mod endpoint;
+mod fixed;
 mod injector;
 mod problem;
 mod publish;
@@ -24,6 +25,7 @@ pub use endpoint::{
     AnnotationShape, CompanionFile, Danger, Documents, Endpoint, EndpointPath, Injection,
     InjectionMode, KeySource, ReadBack, Rotation, SigningAlgorithm, Verification, WrittenRule,
 };
+pub use fixed::{injector_needs_restart, server_needs_restart};
 pub use injector::{
     AllowedRoles, ContainerCredentialsConfig, Gate, InjectorConfig, LookupFailure,
     ServiceAccountConfig, SessionName, SidecarConfig, SidecarForm,
@@ -35,7 +37,7 @@ pub use tls::{CertificateRotation, ServingTls};
 
 use reader::Section;
 
-/// A configuration that can be run: parsed once, at the start.
+/// A configuration that can be run: parsed once for each version of the file.
 #[derive(Debug)]
 pub struct Config {
     /// Where sidecars reach the STS; `None` where nobody is told, in a standalone server whose endpoints name their audiences.
@@ -50,6 +52,36 @@ pub struct Config {
     pub injector: Option<InjectorConfig>,
     /// What can be run but is hardly meant. Both programs log these at their start.
     pub warnings: Vec<Problem>,
+}
+
+/// A file, as it was read at a program's start, and what it says.
+#[derive(Debug)]
+pub struct ConfigFile {
+    /// Where it is.
+    pub path: PathBuf,
+    /// Its text.
+    pub text: String,
+    /// What it says.
+    pub config: Config,
+}
+
+impl ConfigFile {
+    /// Reads and parses a file.
+    ///
+    /// # Errors
+    /// [`ConfigError`] with every problem of the file.
+    pub fn load(path: &Path) -> Result<Self, ConfigError> {
+        let text = std::fs::read_to_string(path).map_err(|source| ConfigError::Unreadable {
+            path: path.to_owned(),
+            source,
+        })?;
+        let config = Config::parse(&text)?;
+        Ok(Self {
+            path: path.to_owned(),
+            text,
+            config,
+        })
+    }
 }
 
 /// Why a configuration cannot be run.
@@ -75,11 +107,7 @@ impl Config {
     /// # Errors
     /// [`ConfigError`] with every problem of the file.
     pub fn load(path: &Path) -> Result<Self, ConfigError> {
-        let text = std::fs::read_to_string(path).map_err(|source| ConfigError::Unreadable {
-            path: path.to_owned(),
-            source,
-        })?;
-        Self::parse(&text)
+        ConfigFile::load(path).map(|file| file.config)
     }
 
     /// Parses the text of a file.
