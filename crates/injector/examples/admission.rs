@@ -103,7 +103,7 @@ async fn serve(config: &std::path::Path, ca: &std::path::Path) {
         ..Account::default()
     };
     let webhook = Webhook {
-        settings,
+        settings: injector::settings::LiveSettings::new(settings),
         server_ca: ServerCa::known(authority.bundle().clone()),
         accounts: Accounts::fixed([("apps/app".to_owned(), account)]),
         metrics: Metrics::register(&mut Registry::default()),

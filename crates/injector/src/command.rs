@@ -4,12 +4,12 @@ use std::io::Write as _;
 use std::path::PathBuf;
 
 use clap::Parser;
-use sts_config::{Config, ConfigError};
+use sts_config::{ConfigError, ConfigFile};
 use svc_runtime::log::LogError;
 use svc_runtime::{LogFormat, Shutdown};
 use thiserror::Error;
 
-use crate::run::{RunError, Runnable, run};
+use crate::run::{Own, RunError, Runnable, run};
 
 /// Mutating admission webhook: gives labelled pods a sidecar that keeps a token for them.
 #[derive(Debug, Parser)]
@@ -29,6 +29,12 @@ pub struct Command {
         default_value = "default"
     )]
     namespace: String,
+    /// The pod we run in, for Events about its configuration
+    #[arg(long, value_name = "NAME", env = "POD_NAME", requires = "pod_uid")]
+    pod_name: Option<String>,
+    /// That pod's uid
+    #[arg(long, value_name = "UID", env = "POD_UID", requires = "pod_name")]
+    pod_uid: Option<String>,
     /// How log lines are written: json or text
     #[arg(long, value_name = "FORMAT", default_value = "json")]
     log_format: LogFormat,
@@ -64,15 +70,19 @@ impl Command {
             config,
             check_config,
             namespace,
+            pod_name,
+            pod_uid,
             log_format,
             log,
         } = self;
-        let runnable = Runnable::new(Config::load(&config)?)?;
+        let file = ConfigFile::load(&config)?;
         if check_config {
+            let runnable = Runnable::new(file.config)?;
             return report(&runnable).map_err(CommandError::Output);
         }
         svc_runtime::log::init(log_format, &log)?;
-        run(runnable, namespace, Shutdown::new())
+        let pod = pod_name.zip(pod_uid);
+        run(file, Own { namespace, pod }, Shutdown::new())
             .await
             .map_err(Into::into)
     }

@@ -21,13 +21,13 @@ use crate::intake::{Intake, TakenIn};
 use crate::metrics::Metrics;
 use crate::review::{PodReview, ReviewError, parse_review};
 use crate::server_ca::ServerCa;
-use crate::settings::Settings;
+use crate::settings::LiveSettings;
 
 /// What the handler works with.
 #[derive(Debug)]
 pub struct Webhook {
     /// Endpoints and sidecar.
-    pub settings: Settings,
+    pub settings: LiveSettings,
     /// The STS's CA, as far as it is known.
     pub server_ca: ServerCa,
     /// The ServiceAccounts.
@@ -109,7 +109,8 @@ fn answer(webhook: &Webhook, entry: Entry<'_>, review: PodReview<'_>) -> Respons
         metrics,
         ..
     } = webhook;
-    match admit(settings, server_ca.snapshot().as_deref(), entry, review) {
+    let settings = settings.snapshot();
+    match admit(&settings, server_ca.snapshot().as_deref(), entry, review) {
         Ok(admission) => respond(metrics, admission),
         Err(error @ AdmitError::Respond(_)) => {
             metrics.count_unreadable("respond");

@@ -15,6 +15,7 @@ mod collide;
 mod listed;
 mod near_miss;
 mod preview;
+mod reload;
 mod run;
 mod version;
 mod warnings;
@@ -39,4 +40,4 @@ pub mod server_ca;
 pub mod settings;
 pub mod sidecar;
 
-pub use run::{RunError, Runnable, run};
+pub use run::{Own, RunError, Runnable, run};

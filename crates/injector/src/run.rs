@@ -1,17 +1,19 @@
 //! Puts the injector together: configuration → certificate and CA → listeners → ready.
 
 use std::net::SocketAddr;
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use kube::{Api, Client};
 use prometheus_client::registry::Registry;
-use sts_config::{Config, InjectorConfig, ServingTls};
+use sts_config::{Config, ConfigFile, InjectorConfig, ServingTls};
 use svc_runtime::kube_client::KubeClientError;
+use svc_runtime::reload::{ReloadMetrics, Report, follow_configuration};
 use svc_runtime::tls::{
     Acceptance, Keeper, LOOK_EVERY, ManagedSecret, Publication, Published, ServingCertificate,
     follow_files,
 };
-use svc_runtime::{Limits, Readiness, Shutdown, Tasks, TasksError};
+use svc_runtime::{EventWriter, FileChanges, Limits, Readiness, Shutdown, Tasks, TasksError};
 use thiserror::Error;
 use tokio::net::TcpListener;
 use tokio::sync::watch;
@@ -22,8 +24,9 @@ use crate::endpoint::{Webhook, router};
 use crate::intake::Intake;
 use crate::listed;
 use crate::metrics::Metrics;
+use crate::reload::Reloading;
 use crate::server_ca::{self, ServerCa};
-use crate::settings::{Settings, SidecarForm};
+use crate::settings::{LiveSettings, Settings, SidecarForm};
 use crate::version::sidecar_form;
 
 /// Why the injector does not run.
@@ -56,7 +59,7 @@ pub enum RunError {
 #[derive(Debug)]
 pub struct Runnable {
     settings: Settings,
-    injector: InjectorConfig,
+    config: Config,
     warnings: Vec<String>,
 }
 
@@ -66,27 +69,19 @@ impl Runnable {
     /// # Errors
     /// [`RunError::NoInjector`] and [`RunError::EphemeralCertificate`].
     pub fn new(config: Config) -> Result<Self, RunError> {
-        let Config {
-            url,
-            clusters: _,
-            endpoints,
-            server: _,
-            injector,
-            warnings,
-        } = config;
-        let injector = injector.ok_or(RunError::NoInjector)?;
+        let injector = config.injector.as_ref().ok_or(RunError::NoInjector)?;
         if matches!(injector.tls, ServingTls::Ephemeral { .. }) {
             return Err(RunError::EphemeralCertificate);
         }
         let accounts = injector.service_accounts.as_ref();
-        let settings = Settings::new(&url, &endpoints, &injector.sidecar, accounts);
-        let mut warnings: Vec<String> = warnings.iter().map(ToString::to_string).collect();
+        let settings = Settings::new(&config.url, &config.endpoints, &injector.sidecar, accounts);
+        let mut warnings: Vec<String> = config.warnings.iter().map(ToString::to_string).collect();
         if settings.endpoints.is_empty() && settings.identity.is_none() {
             warnings.push("no endpoint has a part `injector`: no pod is changed".to_owned());
         }
         Ok(Self {
             settings,
-            injector,
+            config,
             warnings,
         })
     }
@@ -100,27 +95,45 @@ impl Runnable {
     pub fn endpoints(&self) -> usize {
         self.settings.endpoints.len()
     }
+
+    pub(crate) fn config(&self) -> &Config {
+        &self.config
+    }
+
+    /// Says what the operator ought to know, and gives the settings and what they are of. Pods of our own namespace are left alone.
+    pub(crate) fn into_parts(self, namespace: &str) -> (Settings, Config) {
+        let Self {
+            mut settings,
+            config,
+            warnings,
+        } = self;
+        for warning in warnings {
+            tracing::warn!("configuration: {warning}");
+        }
+        settings.excluded_namespaces.push(namespace.to_owned());
+        (settings, config)
+    }
 }
 
-/// Runs the injector until `shutdown` is requested or a signal comes; `namespace` holds its objects.
+/// Which of the cluster's objects are ours.
+#[derive(Clone, Debug)]
+pub struct Own {
+    /// The namespace of all of them.
+    pub namespace: String,
+    /// The pod that Events are about: its name and uid.
+    pub pod: Option<(String, String)>,
+}
+
+/// Runs the injector until `shutdown` is requested or a signal comes.
 ///
 /// # Errors
 /// [`RunError`] when it cannot start, or when one of its tasks fails.
-pub async fn run(
-    runnable: Runnable,
-    namespace: String,
-    shutdown: Shutdown,
-) -> Result<(), RunError> {
+pub async fn run(file: ConfigFile, own: Own, shutdown: Shutdown) -> Result<(), RunError> {
     svc_runtime::install_crypto_provider();
-    let Runnable {
-        mut settings,
-        injector,
-        warnings,
-    } = runnable;
-    settings.excluded_namespaces.push(namespace.clone());
-    for warning in warnings {
-        tracing::warn!("configuration: {warning}");
-    }
+    let ConfigFile { path, text, config } = file;
+    let Own { namespace, pod } = own;
+    let (mut settings, config) = Runnable::new(config)?.into_parts(&namespace);
+    let injector = config.injector.as_ref().ok_or(RunError::NoInjector)?;
     let readiness = Readiness::new();
     let start = Start {
         client: svc_runtime::kube_client(USER_AGENT).await?,
@@ -134,23 +147,34 @@ pub async fn run(
         let Some(form) = form else { return Ok(()) };
         settings.sidecar.form = form;
     }
+    let settings = LiveSettings::new(settings);
     let mut registry = Registry::default();
     let metrics = Metrics::register(&mut registry);
-    let accounts = start.follow_accounts(&injector).await?;
-    let server_ca = start.follow_server_ca(&injector);
-    let certificate = start.follow_certificate(&injector)?;
+    let accounts = start.follow_accounts(injector).await?;
+    let server_ca = start.follow_server_ca(injector);
+    let certificate = start.follow_certificate(injector)?;
     certificate.register_metrics(&mut registry);
+    let known = Known { path, text, pod };
+    let report = start.report(&mut registry, &known);
     let router = router(Webhook {
-        settings,
+        settings: settings.clone(),
         server_ca,
         accounts,
         metrics,
         intake: Intake::default(),
     });
     start
-        .serve(&injector, &certificate, router, registry)
+        .serve(injector, &certificate, router, registry)
         .await?;
+    start.follow_configuration(config, settings, known, report);
     start.tasks.run().await.map_err(Into::into)
+}
+
+/// The configuration file at the start, and whom Events about it are about.
+struct Known {
+    path: PathBuf,
+    text: String,
+    pod: Option<(String, String)>,
 }
 
 /// What the parts of a starting injector share.
@@ -189,6 +213,38 @@ impl Start {
             self.tasks.spawn("containerCredentials", following);
         }
         Ok(accounts)
+    }
+
+    fn report(&self, registry: &mut Registry, known: &Known) -> Report {
+        let metrics = ReloadMetrics::register(registry, "injector", &known.text);
+        let (name, uid) = known
+            .pod
+            .as_ref()
+            .map(|(name, uid)| (name.as_str(), uid.as_str()))
+            .unzip();
+        let pod = svc_runtime::own_pod(&self.namespace, name, uid);
+        let writer = EventWriter::new(self.client.clone(), FIELD_MANAGER);
+        Report::new(metrics, pod.map(|pod| (writer, pod)))
+    }
+
+    fn follow_configuration(
+        &self,
+        config: Config,
+        settings: LiveSettings,
+        known: Known,
+        report: Report,
+    ) {
+        let Known { path, text, pod: _ } = known;
+        let file = FileChanges::after(&path, svc_runtime::reload::LOOK_EVERY, text.into_bytes());
+        let reloading = Reloading {
+            config,
+            settings,
+            client: self.client.clone(),
+            namespace: self.namespace.clone(),
+            shutdown: self.shutdown.clone(),
+        };
+        let following = follow_configuration(file, reloading, report, self.shutdown.clone());
+        self.tasks.spawn("configuration", following);
     }
 
     fn follow_server_ca(&self, injector: &InjectorConfig) -> ServerCa {

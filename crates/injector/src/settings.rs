@@ -1,8 +1,10 @@
 //! What the pure part needs to know: endpoints that pods may ask for, and the sidecar.
 
 use std::num::NonZeroU16;
+use std::sync::Arc;
 use std::time::Duration;
 
+use arc_swap::ArcSwap;
 use serde_json::Value;
 use sts_config::{Endpoint, Injection, ServiceAccountConfig, ServiceUrl, SidecarConfig};
 
@@ -53,6 +55,26 @@ impl Settings {
             rules: endpoints.iter().map(EndpointRules::new).collect(),
             excluded_namespaces: CLUSTER_NAMESPACES.map(str::to_owned).into(),
         }
+    }
+}
+
+/// The settings in use: exchanged as a whole, so that each review sees one version. A clone is a handle on the same.
+#[derive(Debug, Clone)]
+pub struct LiveSettings(Arc<ArcSwap<Settings>>);
+
+impl LiveSettings {
+    /// These, for now.
+    pub fn new(settings: Settings) -> Self {
+        Self(Arc::new(ArcSwap::from_pointee(settings)))
+    }
+
+    /// Those in use now.
+    pub fn snapshot(&self) -> Arc<Settings> {
+        self.0.load_full()
+    }
+
+    pub(crate) fn replace(&self, settings: Settings) {
+        self.0.store(Arc::new(settings));
     }
 }
 

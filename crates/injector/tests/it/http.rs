@@ -7,6 +7,7 @@ use injector::endpoint::{Webhook, router};
 use injector::intake::Intake;
 use injector::metrics::Metrics;
 use injector::server_ca::ServerCa;
+use injector::settings::LiveSettings;
 use prometheus_client::registry::Registry;
 use serde_json::Value;
 use tower::ServiceExt as _;
@@ -15,7 +16,7 @@ use crate::support::{CA, fixture, pod_with, review, settings};
 
 fn webhook(registry: &mut Registry) -> Webhook {
     Webhook {
-        settings: settings(),
+        settings: LiveSettings::new(settings()),
         server_ca: ServerCa::known(CA.clone()),
         accounts: Accounts::fixed([]),
         metrics: Metrics::register(registry),

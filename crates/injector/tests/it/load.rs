@@ -9,6 +9,7 @@ use injector::endpoint::{Webhook, router};
 use injector::intake::Intake;
 use injector::metrics::Metrics;
 use injector::server_ca::ServerCa;
+use injector::settings::LiveSettings;
 use prometheus_client::registry::Registry;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
@@ -22,7 +23,7 @@ use crate::support::{CA, fixture, review, settings};
 )]
 async fn serve(registry: &mut Registry) -> SocketAddr {
     let router = router(Webhook {
-        settings: settings(),
+        settings: LiveSettings::new(settings()),
         server_ca: ServerCa::known(CA.clone()),
         accounts: Accounts::fixed([]),
         metrics: Metrics::register(registry),
