@@ -20,14 +20,14 @@ use svc_runtime::kube_client::KubeClientError;
 use svc_runtime::log::chain;
 use svc_runtime::{KubeClients, Shutdown, follow_object, kube_clients_of};
 use thiserror::Error;
-use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
+use tokio::sync::watch;
 use tokio::time::sleep;
 
 pub use call::CallError;
 pub(crate) use call::call;
 use kubeconfig::{KubeconfigError, Origin};
 
-use crate::capacity;
+use crate::capacity::{Share, Turn};
 
 /// Who we are in API servers' logs.
 pub(crate) const USER_AGENT: &str = concat!("kube-sts-server/", env!("CARGO_PKG_VERSION"));
@@ -42,13 +42,13 @@ const SECRET_KEY: &str = "kubeconfig";
 pub(crate) struct ApiServer {
     clients: watch::Receiver<Option<KubeClients>>,
     /// One for each call that an exchange may wait for.
-    calls: Arc<Semaphore>,
+    calls: Arc<Share>,
 }
 
 /// The right to one call that an exchange waits for, and the client for it.
 pub(crate) struct Caller {
     client: Client,
-    _permit: OwnedSemaphorePermit,
+    _turn: Turn,
 }
 
 /// Where an [`ApiServer`]'s clients come from, when they are not there from the start.
@@ -87,16 +87,13 @@ impl ApiServer {
     fn of(clients: watch::Receiver<Option<KubeClients>>) -> Self {
         Self {
             clients,
-            calls: Arc::new(Semaphore::new(capacity::share_of(1))),
+            calls: Arc::new(Share::new(1)),
         }
     }
 
-    /// The same, for exchanges that wait for one of so many clusters' API servers.
-    pub(crate) fn one_of(self, clusters: usize) -> Self {
-        Self {
-            calls: Arc::new(Semaphore::new(capacity::share_of(clusters))),
-            ..self
-        }
+    /// Exchanges wait for one of so many clusters' API servers from now on.
+    pub(crate) fn is_one_of(&self, clusters: usize) {
+        self.calls.resize(clusters);
     }
 
     /// One at an address; its CA and our token are read from files, again and again.
@@ -141,9 +138,8 @@ impl ApiServer {
 
     /// The right to one call for an exchange. An API server that hangs keeps its own cluster's exchanges waiting, and no others.
     pub(crate) fn caller(&self) -> Result<Caller, CallError> {
-        let permit = Arc::clone(&self.calls).try_acquire_owned();
         Ok(Caller {
-            _permit: permit.or(Err(CallError::Busy))?,
+            _turn: self.calls.take().ok_or(CallError::Busy)?,
             client: self.requests()?,
         })
     }

@@ -3,27 +3,36 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use arc_swap::ArcSwap;
 use axum::Router;
 use axum::error_handling::HandleErrorLayer;
 use axum::response::Response;
-use tower::ServiceBuilder;
+use tower::{ServiceBuilder, ServiceExt as _, service_fn};
 use tower_http::catch_panic::CatchPanicLayer;
 
 use crate::endpoint::{self, EndpointState};
 use crate::error;
+use crate::serving::Serving;
 
 /// How long a request may take from its headers to its answer: a little more than a slow body and a slow decision, which have limits of
 /// their own.
 const PATIENCE: Duration = Duration::from_secs(11);
 
-/// The router of endpoints by path prefix.
-pub(crate) fn router(endpoints: Vec<(String, Arc<EndpointState>)>) -> Router {
-    let routes = endpoints
+/// The routes of endpoints by path prefix.
+pub(crate) fn routes<'e>(
+    endpoints: impl IntoIterator<Item = (&'e str, &'e Arc<EndpointState>)>,
+) -> Router {
+    endpoints
         .into_iter()
         .fold(Router::new(), |router, (prefix, state)| {
-            router.merge(endpoint::router(&prefix, &state))
-        });
-    limited(routes)
+            router.merge(endpoint::router(prefix, state))
+        })
+}
+
+/// The router of whatever is served at the moment: each request is for the one version that it met.
+pub(crate) fn router(serving: Arc<ArcSwap<Serving>>) -> Router {
+    let present = service_fn(move |request| serving.load().routes.clone().oneshot(request));
+    limited(Router::new().fallback_service(present))
 }
 
 /// What stands around every handler.
@@ -42,7 +51,6 @@ mod tests {
     use axum::body::Body;
     use axum::http::{Request, StatusCode};
     use axum::routing::get;
-    use tower::ServiceExt as _;
 
     use super::*;
 

@@ -110,6 +110,13 @@ impl Trail {
     }
 }
 
+/// Of an endpoint that is gone: what its last window left out is said too.
+impl Drop for Trail {
+    fn drop(&mut self) {
+        self.next_window();
+    }
+}
+
 impl Window {
     /// Counts a line, and says whether it is to be written.
     fn admits(&mut self) -> bool {

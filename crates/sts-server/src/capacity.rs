@@ -3,6 +3,7 @@
 //! A slot is taken when the request is there as a whole, so that nobody holds one by sending slowly.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
@@ -14,8 +15,48 @@ const MOST_WAITING: usize = 384;
 /// How many may wait for one of very many.
 const LEAST_SHARE: usize = 16;
 
+/// How many exchanges wait for one cluster's API server, and how many may: another number when clusters come or go.
+pub(crate) struct Share {
+    most: AtomicUsize,
+    waiting: AtomicUsize,
+}
+
+/// The right to be one of those who wait.
+pub(crate) struct Turn(Arc<Share>);
+
+impl Share {
+    /// That of one of so many clusters.
+    pub(crate) fn new(clusters: usize) -> Self {
+        Self {
+            most: AtomicUsize::new(share_of(clusters)),
+            waiting: AtomicUsize::new(0),
+        }
+    }
+
+    /// It is one of so many from now on. Who waits already goes on.
+    pub(crate) fn resize(&self, clusters: usize) {
+        self.most.store(share_of(clusters), Ordering::Relaxed);
+    }
+
+    /// `None` if enough wait.
+    pub(crate) fn take(self: &Arc<Self>) -> Option<Turn> {
+        let most = self.most.load(Ordering::Relaxed);
+        let one_more = |waiting: usize| (waiting < most).then(|| waiting.saturating_add(1));
+        self.waiting
+            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, one_more)
+            .ok()?;
+        Some(Turn(Arc::clone(self)))
+    }
+}
+
+impl Drop for Turn {
+    fn drop(&mut self) {
+        self.0.waiting.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
 /// How many exchanges may wait for the API server of one of so many clusters.
-pub(crate) fn share_of(clusters: usize) -> usize {
+fn share_of(clusters: usize) -> usize {
     let share = MOST_WAITING.checked_div(clusters);
     share.unwrap_or(MOST_WAITING).max(LEAST_SHARE)
 }
@@ -97,6 +138,19 @@ mod tests {
         }
         assert_eq!(share_of(1), MOST_WAITING);
         assert_eq!(share_of(1000), LEAST_SHARE);
+    }
+
+    #[test]
+    fn a_share_changes_with_the_number_of_clusters() {
+        let share = Arc::new(Share::new(1000));
+        let turns: Vec<Turn> = (0..LEAST_SHARE).filter_map(|_| share.take()).collect();
+        assert!(turns.len() == LEAST_SHARE && share.take().is_none());
+        share.resize(1);
+        drop(share.take().unwrap());
+        share.resize(1000);
+        assert!(share.take().is_none());
+        drop(turns);
+        assert!(share.take().is_some());
     }
 
     #[tokio::test]

@@ -12,7 +12,8 @@ use tokio::sync::watch;
 
 use crate::ca_config_map::CaConfigMap;
 use crate::key_source::FetchError;
-use crate::run::{RunError, Start};
+use crate::run::RunError;
+use crate::running::Start;
 
 /// Starts what keeps the certificate, from whichever source the configuration names.
 pub(crate) fn start_certificate(
@@ -21,7 +22,7 @@ pub(crate) fn start_certificate(
     host: &str,
 ) -> Result<ServingCertificate, RunError> {
     let certificate = ServingCertificate::empty();
-    let condition = start.readiness.condition("certificate");
+    let condition = start.condition("certificate");
     let shutdown = start.shutdown.clone();
     match tls {
         ServingTls::Ephemeral { names, ca_file } => {
@@ -45,7 +46,7 @@ pub(crate) fn start_certificate(
             rotation,
         } => {
             // `run` makes a client whenever this source is configured.
-            let Some(client) = start.client.clone() else {
+            let Some(client) = start.client() else {
                 return Err(FetchError::NoApiServer.into());
             };
             let managed = ManagedSecret {

@@ -11,6 +11,8 @@ use crate::review::Reviewer;
 
 /// One cluster.
 pub(crate) struct Cluster {
+    /// No two that ever ran have the same, of whatever names.
+    pub(crate) serial: u64,
     pub(crate) keys: Arc<KeySource>,
     /// `None` for a cluster that cannot be called.
     pub(crate) reviewer: Option<Reviewer>,

@@ -1,26 +1,39 @@
-//! Sets the configured clusters up: their API servers, their key sets, and a watch where an endpoint wants one.
+//! Sets the connection to a configured cluster's API server up, and puts clusters together for the endpoints that take them.
 
 use std::sync::Arc;
 
 use sts_config::{ApiServer as ApiServerConfig, Cluster as ClusterConfig, Endpoint, Verification};
 use sts_core::ident::ClusterName;
-use sts_core::policy::LabelKeys;
 
-use crate::api_server::{ApiServer, Connection, USER_AGENT};
+use crate::api_server::{ApiServer, Connection};
 use crate::cluster::{Cluster, Clusters};
-use crate::key_source::{FetchError, KeySetBoard, KeySource, KeySources};
+use crate::key_source::FetchError;
 use crate::labels::LabelReader;
-use crate::metrics::Metrics;
-use crate::presence::{self, Presence};
-use crate::publisher;
 use crate::review::Reviewer;
-use crate::run::{RunError, Start};
-use svc_runtime::KubeClients;
+use crate::running::{Running, Start};
 
-/// All clusters, running.
-pub(crate) struct Started(Vec<Arc<Cluster>>);
+/// All clusters of one configuration.
+pub(crate) struct Known(Vec<Arc<Cluster>>);
 
-impl Started {
+impl Known {
+    pub(crate) fn of(running: &Running) -> Self {
+        let cluster = |run: &Arc<crate::running::Run<_, crate::running::ClusterHandle>>| {
+            let part: &crate::parts::ClusterPart = &run.part;
+            let handle = &run.handle;
+            let mut watches = running.watches.iter();
+            let watch = watches.find(|watch| watch.part.cluster == *part);
+            let server = || handle.api_server.clone();
+            Arc::new(Cluster {
+                serial: handle.serial,
+                keys: Arc::clone(&handle.keys),
+                reviewer: server().map(|server| Reviewer::new(part.name.clone(), server)),
+                labels: server().map(|server| LabelReader::new(part.name.clone(), server)),
+                presence: watch.map(|watch| Arc::clone(&watch.handle)),
+            })
+        };
+        Self(running.clusters.iter().map(cluster).collect())
+    }
+
     /// Those that an endpoint takes; the configuration has checked that they are there.
     pub(crate) fn select(&self, names: &[ClusterName]) -> Clusters {
         let taken = self
@@ -31,61 +44,8 @@ impl Started {
     }
 }
 
-/// Starts everything that keeps the clusters' state fresh.
-pub(crate) async fn start_clusters(
-    start: &Start,
-    clusters: &[ClusterConfig],
-    endpoints: &[Endpoint],
-    metrics: &Metrics,
-) -> Result<Started, RunError> {
-    say_what_is_exposed(endpoints);
-    let own = match &start.client {
-        Some(client) => Some(KubeClients {
-            watches: client.clone(),
-            requests: svc_runtime::kube_request_client(USER_AGENT).await?,
-        }),
-        None => None,
-    };
-    let mut started = Vec::new();
-    for cluster in clusters {
-        let api_server = connect(start, cluster, own.as_ref())?;
-        let api_server = api_server.map(|api_server| api_server.one_of(clusters.len()));
-        publisher::start_cluster(start, cluster, api_server.as_ref(), metrics)?;
-        let name = &cluster.name;
-        let presence = api_server
-            .as_ref()
-            .zip(watched_labels(name, endpoints))
-            .map(|(api_server, labels)| watch(start, name, api_server, &labels));
-        started.push(Arc::new(Cluster {
-            keys: Arc::new(KeySource::new(cluster, api_server.as_ref())?),
-            labels: api_server
-                .clone()
-                .map(|server| LabelReader::new(name.clone(), server)),
-            reviewer: api_server.map(|server| Reviewer::new(name.clone(), server)),
-            presence,
-        }));
-    }
-    follow_key_sets(start, &started, metrics);
-    report_watches(start, &started, metrics);
-    Ok(Started(started))
-}
-
-/// The labels that endpoints want to know by watching this cluster; `None` if none wants it watched.
-fn watched_labels(cluster: &ClusterName, endpoints: &[Endpoint]) -> Option<LabelKeys> {
-    let mut watching = endpoints
-        .iter()
-        .filter(|endpoint| {
-            endpoint.verification == Verification::Watch && endpoint.clusters.contains(cluster)
-        })
-        .peekable();
-    watching.peek()?;
-    let mut labels = LabelKeys::default();
-    watching.for_each(|endpoint| labels.extend(endpoint.policy.labels()));
-    Some(labels)
-}
-
 /// The operator is to know what `verification: jwks` does without.
-fn say_what_is_exposed(endpoints: &[Endpoint]) {
+pub(crate) fn say_what_is_exposed(endpoints: &[Endpoint]) {
     for endpoint in endpoints {
         if endpoint.verification == Verification::Jwks {
             tracing::warn!(
@@ -96,11 +56,11 @@ fn say_what_is_exposed(endpoints: &[Endpoint]) {
     }
 }
 
-fn connect(
+pub(crate) fn connect(
     start: &Start,
     cluster: &ClusterConfig,
-    own: Option<&KubeClients>,
 ) -> Result<Option<ApiServer>, FetchError> {
+    let own = start.clients.as_ref();
     let name = cluster.name.clone();
     let (api_server, connection) = match &cluster.api_server {
         None => return Ok(None),
@@ -128,45 +88,4 @@ fn connect(
 fn follow(start: &Start, connection: Connection) {
     let following = connection.follow(start.shutdown.clone());
     start.tasks.spawn("cluster's API server", following);
-}
-
-fn watch(
-    start: &Start,
-    cluster: &ClusterName,
-    api_server: &ApiServer,
-    labels: &LabelKeys,
-) -> Arc<Presence> {
-    let presence = Arc::new(Presence::new(cluster.clone(), api_server, labels));
-    let (following, shutdown) = (Arc::clone(&presence), start.shutdown.clone());
-    start
-        .tasks
-        .spawn("watch", async move { following.follow(shutdown).await });
-    presence
-}
-
-fn report_watches(start: &Start, clusters: &[Arc<Cluster>], metrics: &Metrics) {
-    let watches = clusters
-        .iter()
-        .filter_map(|cluster| cluster.presence.clone());
-    let watches: Vec<_> = watches.collect();
-    if watches.is_empty() {
-        return;
-    }
-    let condition = start.readiness.condition("watch");
-    let reporting = presence::report(watches, metrics.clone(), condition, start.shutdown.clone());
-    start.tasks.spawn("watch report", reporting);
-}
-
-fn follow_key_sets(start: &Start, clusters: &[Arc<Cluster>], metrics: &Metrics) {
-    let sources = clusters.iter().map(|cluster| Arc::clone(&cluster.keys));
-    let sources = Arc::new(KeySources::new(sources.collect()));
-    let condition = start.readiness.condition("key set");
-    let board = KeySetBoard::new(Arc::clone(&sources), metrics.clone(), condition);
-    let board = Arc::new(board);
-    for source in sources.iter() {
-        start.tasks.spawn(
-            "key set",
-            Arc::clone(source).keep_fresh(Arc::clone(&board), start.shutdown.clone()),
-        );
-    }
 }

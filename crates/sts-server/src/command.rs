@@ -38,6 +38,12 @@ pub(crate) struct ServeArguments {
         default_value = "default"
     )]
     pub(crate) namespace: String,
+    /// The pod we run in, for Events about its configuration
+    #[arg(long, value_name = "NAME", env = "POD_NAME", requires = "pod_uid")]
+    pub(crate) pod_name: Option<String>,
+    /// That pod's uid
+    #[arg(long, value_name = "UID", env = "POD_UID", requires = "pod_name")]
+    pub(crate) pod_uid: Option<String>,
     /// How log lines are written: json or text
     #[arg(long, value_name = "FORMAT", default_value = "json")]
     pub(crate) log_format: LogFormat,

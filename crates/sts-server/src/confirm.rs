@@ -1,11 +1,11 @@
 //! Finds out whether the subject of a token is alive, and what labels are around it, in the way that the endpoint wants.
 
 use std::collections::HashMap;
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use sts_config::Verification;
 use sts_core::authorize::Permission;
-use sts_core::ident::{ClusterName, Uid};
+use sts_core::ident::Uid;
 use sts_core::liveness::{
     Existence, Grace, Grant, LivenessError, Sighting, Verdict, accept_in_grace, accept_offline,
     accept_seen, agree,
@@ -23,23 +23,32 @@ use crate::presence::Around;
 pub(crate) struct Confirming {
     verification: Verification,
     grace: Grace,
-    verdicts: Verdicts,
+    verdicts: Arc<Verdicts>,
 }
 
 /// The API server's words, kept as long as they count. Empty without a grace.
 #[derive(Default)]
-struct Verdicts(Mutex<HashMap<(ClusterName, Uid), Verdict>>);
+pub(crate) struct Verdicts(Mutex<HashMap<Subject, Verdict>>);
+
+/// A pod of a cluster as it was configured: of another API server under the same name nothing is known.
+type Subject = (u64, Uid);
 
 /// How many are kept. In a cluster with more pods some get no grace.
 const MOST_VERDICTS: usize = 50_000;
 
 impl Confirming {
-    pub(crate) fn new(verification: Verification, grace: Grace) -> Self {
+    /// `verdicts` are those of the endpoint before its configuration changed.
+    pub(crate) fn new(verification: Verification, grace: Grace, verdicts: Arc<Verdicts>) -> Self {
         Self {
             verification,
             grace,
-            verdicts: Verdicts::default(),
+            verdicts,
         }
+    }
+
+    /// The API server's words so far.
+    pub(crate) fn verdicts(&self) -> Arc<Verdicts> {
+        Arc::clone(&self.verdicts)
     }
 
     /// The grant for a permission, if its subject is alive as far as the endpoint wants to know.
@@ -101,7 +110,7 @@ impl Confirming {
         // The configuration is refused where a cluster cannot be called.
         let reviewer = cluster.reviewer.as_ref().ok_or(UNREACHABLE)?;
         let audience = permission.token().audience().clone();
-        let pod = (cluster.name().clone(), permission.token().pod().uid.clone());
+        let pod = (cluster.serial, permission.token().pod().uid.clone());
         let review = match reviewer.review(token, &audience).await {
             Ok(review) => review,
             Err(error) if error.is_silence() => {
@@ -124,7 +133,7 @@ impl Confirming {
         }
     }
 
-    fn remember(&self, pod: (ClusterName, Uid), grant: &Grant, now: UnixSeconds) {
+    fn remember(&self, pod: Subject, grant: &Grant, now: UnixSeconds) {
         if self.grace.get().is_zero() {
             return;
         }
@@ -153,15 +162,15 @@ const UNREACHABLE: ExchangeError = ExchangeError::Unavailable {
 };
 
 impl Verdicts {
-    fn last(&self, key: &(ClusterName, Uid)) -> Option<Verdict> {
+    fn last(&self, key: &Subject) -> Option<Verdict> {
         self.lock().get(key).cloned()
     }
 
-    fn forget(&self, key: &(ClusterName, Uid)) {
+    fn forget(&self, key: &Subject) {
         drop(self.lock().remove(key));
     }
 
-    fn put(&self, key: (ClusterName, Uid), verdict: Verdict, oldest: UnixSeconds) {
+    fn put(&self, key: Subject, verdict: Verdict, oldest: UnixSeconds) {
         let mut verdicts = self.lock();
         if verdicts.len() >= MOST_VERDICTS {
             verdicts.retain(|_, verdict| verdict.at() >= oldest);
@@ -171,7 +180,7 @@ impl Verdicts {
         }
     }
 
-    fn lock(&self) -> std::sync::MutexGuard<'_, HashMap<(ClusterName, Uid), Verdict>> {
+    fn lock(&self) -> std::sync::MutexGuard<'_, HashMap<Subject, Verdict>> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

@@ -33,7 +33,7 @@ pub(crate) struct EndpointState {
     pub(crate) ring: Arc<KeyRing>,
     pub(crate) clusters: Clusters,
     pub(crate) metrics: Metrics,
-    pub(crate) trail: Trail,
+    pub(crate) trail: Arc<Trail>,
     /// All endpoints have these in common.
     pub(crate) capacity: Capacity,
     pub(crate) limits: RateLimits,

@@ -5,7 +5,7 @@ mod fetch;
 use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
-use arc_swap::ArcSwapOption;
+use arc_swap::{ArcSwap, ArcSwapOption};
 use sts_config::{Cluster, JwksSource};
 use sts_core::ident::{ClusterName, Issuer, KeyId};
 use sts_core::keys::KeySet;
@@ -30,53 +30,50 @@ const OLDEST: Duration = Duration::from_secs(3600);
 /// How seldom tokens with unknown key ids may make us read a key set: a flood of them costs one request in that time.
 const COOL_DOWN: Duration = Duration::from_secs(10);
 
-/// The key sources of all clusters.
-#[derive(Default)]
-pub(crate) struct KeySources {
-    sources: Vec<Arc<KeySource>>,
-}
-
-impl KeySources {
-    pub(crate) fn new(sources: Vec<Arc<KeySource>>) -> Self {
-        Self { sources }
-    }
-
-    pub(crate) fn iter(&self) -> impl Iterator<Item = &Arc<KeySource>> {
-        self.sources.iter()
-    }
-}
-
 /// Tells readiness and metrics of the key sets. One cluster's outage must not take the others' service away: the condition is met as long
 /// as one set of several can be used.
 pub(crate) struct KeySetBoard {
-    sources: Arc<KeySources>,
+    sources: ArcSwap<Vec<Arc<KeySource>>>,
     metrics: Metrics,
     /// Held while the sources are looked at, so that the last one who tells has seen what all the others have read.
     condition: std::sync::Mutex<Condition>,
 }
 
 impl KeySetBoard {
-    pub(crate) fn new(sources: Arc<KeySources>, metrics: Metrics, condition: Condition) -> Self {
+    /// Of no key sets yet.
+    pub(crate) fn new(metrics: Metrics, condition: Condition) -> Self {
         Self {
-            sources,
+            sources: ArcSwap::default(),
             metrics,
             condition: std::sync::Mutex::new(condition),
         }
     }
 
+    /// These are the key sets from now on.
+    pub(crate) fn replace(&self, sources: Vec<Arc<KeySource>>) {
+        self.sources.store(Arc::new(sources));
+        self.look();
+    }
+
     /// A source was read, or could not be.
     fn tell(&self, source: &KeySource, read: bool) {
         self.metrics.key_set(&source.cluster, read);
+        self.look();
+    }
+
+    fn look(&self) {
         let condition = self
             .condition
             .lock()
             .unwrap_or_else(PoisonError::into_inner);
-        if self.sources.iter().any(|any| any.current().is_some()) {
+        let sources = self.sources.load();
+        if sources.iter().any(|any| any.current().is_some()) {
             condition.met();
         } else {
+            let names: Vec<&str> = sources.iter().map(|one| one.cluster.as_str()).collect();
             condition.unmet(format!(
-                "no key set of cluster {} could be read",
-                source.cluster
+                "no key set could be read, of cluster {}",
+                names.join(", ")
             ));
         }
     }
@@ -154,6 +151,11 @@ impl KeySource {
             self.refresh_if_cool().await;
         }
         self.current()
+    }
+
+    /// Whether there is a key set that can be used.
+    pub(crate) fn is_known(&self) -> bool {
+        self.current().is_some()
     }
 
     fn current(&self) -> Option<Arc<Snapshot>> {

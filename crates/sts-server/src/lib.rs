@@ -19,17 +19,23 @@ pub mod explain;
 mod extract;
 #[cfg(feature = "fuzzing")]
 pub mod fuzzing;
+mod gauges;
 mod key_source;
 mod labels;
 mod limit;
 mod metrics;
+mod parts;
+mod prepare;
 mod presence;
 mod publisher;
+mod reload;
 mod review;
 mod routes;
 mod run;
+mod running;
+mod serving;
 mod signing_keys;
 
 pub use api_server::CallError;
 pub use key_source::FetchError;
-pub use run::{RunError, run};
+pub use run::{Own, RunError, run};

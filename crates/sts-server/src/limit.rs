@@ -44,6 +44,23 @@ impl RateLimits {
         }
     }
 
+    /// With other rates. A rate that stays knows on who came how often.
+    pub(crate) fn changed(&self, old: RateLimit, new: RateLimit) -> Self {
+        let Self { addresses, pods } = Self::new(new);
+        Self {
+            addresses: if old.per_address == new.per_address {
+                self.addresses.clone()
+            } else {
+                addresses
+            },
+            pods: if old.per_pod == new.per_pod {
+                self.pods.clone()
+            } else {
+                pods
+            },
+        }
+    }
+
     /// One more exchange from an address.
     pub(crate) fn address(&self, source: SocketAddr) -> Result<(), TooOften> {
         self.addresses.count(&network(source.ip()))
@@ -153,6 +170,20 @@ mod tests {
         assert!(allowed("blue") && allowed("blue"), "twice the rate at once");
         assert!(!allowed("blue"));
         assert!(allowed("green"));
+    }
+
+    #[test]
+    fn a_rate_that_stays_knows_who_came() {
+        let config = |per_address, per_pod| RateLimit {
+            per_address: NonZeroU32::new(per_address),
+            per_pod: NonZeroU32::new(per_pod),
+        };
+        let old = RateLimits::new(config(1, 1));
+        assert!(allowed(&old, "10.0.0.1:1") && allowed(&old, "10.0.0.1:1"));
+        let same = old.changed(config(1, 1), config(1, 2));
+        assert!(!allowed(&same, "10.0.0.1:1"));
+        let other = old.changed(config(1, 1), config(2, 1));
+        assert!(allowed(&other, "10.0.0.1:1"));
     }
 
     #[test]

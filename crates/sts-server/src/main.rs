@@ -9,7 +9,8 @@ use std::process::ExitCode;
 use anyhow::Context as _;
 use clap::Parser as _;
 use command::{Arguments, Command, ExplainArguments, Output, ServeArguments};
-use sts_config::Config;
+use sts_config::{Config, ConfigFile};
+use sts_server::Own;
 use sts_server::explain::{Answer, explain};
 
 /// What [`Command::Explain`] ends with when nobody would get a token: 1 says that the question was none.
@@ -36,6 +37,8 @@ async fn run(arguments: ServeArguments) -> anyhow::Result<ExitCode> {
         config,
         check_config,
         namespace,
+        pod_name,
+        pod_uid,
         log_format,
         log,
     } = arguments;
@@ -43,9 +46,10 @@ async fn run(arguments: ServeArguments) -> anyhow::Result<ExitCode> {
     if check_config {
         return check(&file);
     }
-    let config = Config::load(&file)?;
+    let file = ConfigFile::load(&file)?;
     svc_runtime::log::init(log_format, &log)?;
-    sts_server::run(config, namespace).await?;
+    let pod = pod_name.zip(pod_uid);
+    sts_server::run(file, Own { namespace, pod }).await?;
     Ok(ExitCode::SUCCESS)
 }
 

@@ -10,6 +10,7 @@ use sts_core::ident::{ClusterName, EndpointName};
 use sts_core::keys::ring::Ring;
 
 use crate::error::ExchangeError;
+use crate::gauges::Shown;
 
 #[derive(Clone, Debug, EncodeLabelSet, Eq, Hash, PartialEq)]
 struct ExchangeLabels {
@@ -61,6 +62,28 @@ struct PublishedLabels {
 #[derive(Clone, Debug, EncodeLabelSet, Eq, Hash, PartialEq)]
 struct EndpointLabels {
     endpoint: String,
+}
+
+const KEY_STATES: [&str; 3] = ["active", "prepared", "retiring"];
+const WATCHED_KINDS: [&str; 3] = ["pods", "serviceaccounts", "namespaces"];
+
+fn endpoint_labels(endpoint: &EndpointName) -> EndpointLabels {
+    EndpointLabels {
+        endpoint: endpoint.as_str().to_owned(),
+    }
+}
+
+fn cluster_labels(cluster: &ClusterName) -> ClusterLabels {
+    ClusterLabels {
+        cluster: cluster.as_str().to_owned(),
+    }
+}
+
+fn danger_labels(endpoint: &EndpointName) -> DangerLabels {
+    DangerLabels {
+        endpoint: endpoint.as_str().to_owned(),
+        setting: "apiServerAudiences",
+    }
 }
 
 /// The server's counters.
@@ -173,7 +196,7 @@ impl Metrics {
 
     /// Shows an endpoint's keys, and whether one of them may sign.
     pub(crate) fn signing_keys(&self, endpoint: &EndpointName, ring: &Ring, signs: bool) {
-        for state in ["active", "prepared", "retiring"] {
+        for state in KEY_STATES {
             let labels = KeyLabels {
                 endpoint: endpoint.as_str().to_owned(),
                 state,
@@ -185,17 +208,13 @@ impl Metrics {
             let count = i64::try_from(count).unwrap_or(i64::MAX);
             self.signing_keys.get_or_create(&labels).set(count);
         }
-        let labels = EndpointLabels {
-            endpoint: endpoint.as_str().to_owned(),
-        };
+        let labels = endpoint_labels(endpoint);
         self.signing_up.get_or_create(&labels).set(i64::from(signs));
     }
 
     /// Shows whether an endpoint's public issuer serves something else than our key set.
     pub(crate) fn public_issuer(&self, endpoint: &EndpointName, differs: bool) {
-        let labels = EndpointLabels {
-            endpoint: endpoint.as_str().to_owned(),
-        };
+        let labels = endpoint_labels(endpoint);
         self.public_issuer_differs
             .get_or_create(&labels)
             .set(i64::from(differs));
@@ -203,9 +222,7 @@ impl Metrics {
 
     /// Shows whether a cluster's public issuer serves something else than its API server's keys.
     pub(crate) fn public_cluster(&self, cluster: &ClusterName, differs: bool) {
-        let labels = ClusterLabels {
-            cluster: cluster.as_str().to_owned(),
-        };
+        let labels = cluster_labels(cluster);
         self.public_cluster_differs
             .get_or_create(&labels)
             .set(i64::from(differs));
@@ -213,26 +230,51 @@ impl Metrics {
 
     /// Shows whether a cluster's key set could be read.
     pub(crate) fn key_set(&self, cluster: &ClusterName, up: bool) {
-        let labels = ClusterLabels {
-            cluster: cluster.as_str().to_owned(),
-        };
+        let labels = cluster_labels(cluster);
         self.key_sets.get_or_create(&labels).set(i64::from(up));
     }
 
     /// Shows what an endpoint is set to against our advice.
-    pub(crate) fn danger(&self, endpoint: &EndpointName, setting: &'static str) {
-        let labels = DangerLabels {
-            endpoint: endpoint.as_str().to_owned(),
-            setting,
-        };
-        self.dangers.get_or_create(&labels).set(1);
+    pub(crate) fn danger(&self, endpoint: &EndpointName) {
+        self.dangers.get_or_create(&danger_labels(endpoint)).set(1);
+    }
+
+    /// Takes gauges away. Counters stay: they say what happened.
+    pub(crate) fn forget(&self, gauge: &Shown) {
+        match gauge {
+            Shown::Danger(endpoint) => drop(self.dangers.remove(&danger_labels(endpoint))),
+            Shown::KeySet(cluster) => drop(self.key_sets.remove(&cluster_labels(cluster))),
+            Shown::PublicCluster(cluster) => {
+                self.public_cluster_differs.remove(&cluster_labels(cluster));
+            }
+            Shown::PublicIssuer(endpoint) => {
+                self.public_issuer_differs
+                    .remove(&endpoint_labels(endpoint));
+            }
+            Shown::Published(of) => {
+                self.published_up
+                    .remove(&PublishedLabels { of: of.clone() });
+            }
+            Shown::SigningKeys(endpoint) => {
+                for state in KEY_STATES {
+                    let endpoint = endpoint.as_str().to_owned();
+                    self.signing_keys.remove(&KeyLabels { endpoint, state });
+                }
+                self.signing_up.remove(&endpoint_labels(endpoint));
+            }
+            Shown::Watch(cluster) => {
+                for kind in WATCHED_KINDS {
+                    let cluster = cluster.as_str().to_owned();
+                    self.watched.remove(&WatchedLabels { cluster, kind });
+                }
+                self.watches.remove(&cluster_labels(cluster));
+            }
+        }
     }
 
     /// Shows whether a cluster's watch gives signs of life.
     pub(crate) fn watch(&self, cluster: &ClusterName, up: bool) {
-        let labels = ClusterLabels {
-            cluster: cluster.as_str().to_owned(),
-        };
+        let labels = cluster_labels(cluster);
         self.watches.get_or_create(&labels).set(i64::from(up));
     }
 

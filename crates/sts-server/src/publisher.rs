@@ -18,34 +18,35 @@ use sts_publish::{Outcome, Publication, PublishError, Publisher, SetupError, Sur
 use svc_runtime::Shutdown;
 use tokio::time::sleep;
 
-use crate::metrics::Metrics;
-use crate::run::Start;
+use crate::running::Start;
 use crate::signing_keys::{KeyRing, Published};
 
-pub(crate) use cluster::start_cluster;
+pub(crate) use cluster::open_cluster;
 use own_tokens::RingTokens;
 use report::Report;
 
-/// Starts to publish an endpoint's documents, if it wants that.
-pub(crate) fn start(
+/// What starts to publish.
+pub(crate) type Opened = Box<dyn FnOnce() + Send>;
+
+/// What starts to publish an endpoint's documents, if it wants that. Nothing is written before.
+pub(crate) fn open(
     start: &Start,
     endpoint: &Endpoint,
     ring: &Arc<KeyRing>,
-    metrics: &Metrics,
-) -> Result<(), SetupError> {
+) -> Result<Option<Opened>, SetupError> {
     let Some(publish) = &endpoint.publish else {
-        return Ok(());
+        return Ok(None);
     };
     let TokenTemplate { issuer, .. } = &endpoint.template;
     let tokens = RingTokens::new(Arc::clone(ring), endpoint.template.clone());
     let surroundings = Surroundings {
-        client: start.client.clone(),
+        client: start.client(),
         namespace: start.namespace.clone(),
         tokens: Some(Arc::new(tokens)),
     };
     let max_age = endpoint.documents.max_age;
     let publisher = Publisher::new(publish, issuer, max_age, &surroundings)?;
-    let report = Report::new(endpoint.name.as_str(), issuer, metrics);
+    let report = Report::new(endpoint.name.as_str(), issuer, &start.metrics);
     let following = follow(
         Arc::clone(ring),
         issuer.clone(),
@@ -53,8 +54,8 @@ pub(crate) fn start(
         report,
         start.shutdown.clone(),
     );
-    start.tasks.spawn("publisher", following);
-    Ok(())
+    let tasks = start.tasks.clone();
+    Ok(Some(Box::new(move || tasks.spawn("publisher", following))))
 }
 
 /// Publishes a ring's documents until shutdown: at each change, and now and then, since others may change what is published.

@@ -1,35 +1,39 @@
 //! Puts the server together: configuration → keys and certificates → listeners → ready.
 
+use std::convert::Infallible;
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use kube::Client;
+use arc_swap::ArcSwap;
 use prometheus_client::registry::Registry;
 use sts_config::{
-    ApiServer, Config, Endpoint, KeySource, KubeconfigSource, PublicStore, RateLimit, ServerConfig,
+    ApiServer, Config, ConfigFile, KeySource, KubeconfigSource, PublicStore, ServerConfig,
     ServingTls,
 };
 use sts_core::ident::{ClusterName, EndpointName};
 use sts_publish::SetupError;
 use svc_runtime::kube_client::KubeClientError;
+use svc_runtime::reload::{LOOK_EVERY, ReloadMetrics, Report, follow_configuration};
 use svc_runtime::tls::{AuthorityError, CertificateError, ServingCertificate};
-use svc_runtime::{Limits, Readiness, ServeError, Shutdown, Tasks, TasksError};
+use svc_runtime::{
+    EventWriter, FileChanges, KubeClients, Limits, Readiness, Shutdown, Tasks, TasksError,
+};
 use thiserror::Error;
 use tokio::net::TcpListener;
-use tokio::time::timeout;
 
 use crate::api_server::USER_AGENT;
-use crate::audit::Trail;
 use crate::capacity::Capacity;
 use crate::certificate::start_certificate;
-use crate::clusters::{Started, start_clusters};
-use crate::confirm::Confirming;
-use crate::endpoint::EndpointState;
-use crate::key_source::FetchError;
+use crate::clusters::say_what_is_exposed;
+use crate::gauges::Gauges;
+use crate::key_source::{FetchError, KeySetBoard};
 use crate::limit::RateLimits;
 use crate::metrics::Metrics;
-use crate::signing_keys::{KeyRing, PublicIssuer, Surroundings};
-use crate::{app, audit, exchange, publisher, signing_keys};
+use crate::prepare::prepare;
+use crate::reload::Reloading;
+use crate::running::{Running, Start};
+use crate::serving::{Serving, Shared, record};
+use crate::{app, exchange, presence};
 
 /// Why the server does not run.
 #[derive(Debug, Error)]
@@ -85,72 +89,145 @@ pub enum RunError {
         #[source]
         source: SetupError,
     },
+    /// A ring of keys cannot be taken over on other terms.
+    #[error("signing keys cannot be taken over")]
+    Ring(#[source] Box<dyn std::error::Error + Send + Sync>),
     /// A task of the running server failed.
     #[error("server ended")]
     Tasks(#[from] TasksError),
 }
 
-/// What the parts of a starting server need of each other.
-pub(crate) struct Start {
-    pub(crate) namespace: String,
-    pub(crate) client: Option<Client>,
-    pub(crate) readiness: Readiness,
-    pub(crate) shutdown: Shutdown,
-    pub(crate) tasks: Tasks,
+/// Who writes Events.
+pub(crate) const EVENT_CONTROLLER: &str = "kube-sts-server";
+
+/// Which of the cluster's objects are ours.
+#[derive(Clone, Debug)]
+pub struct Own {
+    /// The namespace of all of them.
+    pub namespace: String,
+    /// The pod that Events about the configuration are about: its name and uid.
+    pub pod: Option<(String, String)>,
 }
 
-/// Runs the server until SIGTERM; `namespace` holds its own objects.
+/// Runs the server until SIGTERM.
 ///
 /// # Errors
 /// [`RunError`] when it cannot start, or when one of its tasks fails.
-pub async fn run(config: Config, namespace: String) -> Result<(), RunError> {
+pub async fn run(file: ConfigFile, own: Own) -> Result<(), RunError> {
     svc_runtime::install_crypto_provider();
+    let ConfigFile { path, text, config } = file;
     for warning in &config.warnings {
         tracing::warn!("configuration: {warning}");
     }
-    let Config {
-        url,
-        clusters,
-        endpoints,
-        server,
-        injector: _,
-        warnings: _,
-    } = config;
-    let server = server.ok_or(RunError::NoServer)?;
-    let (shutdown, readiness) = (Shutdown::new(), Readiness::new());
-    let tasks = Tasks::new(shutdown.clone()).with_readiness(readiness.clone());
-    let needs_api_server = needs_api_server(&clusters, &endpoints, &server);
-    let client = if needs_api_server {
-        Some(svc_runtime::kube_client(USER_AGENT).await?)
+    say_what_is_exposed(&config.endpoints);
+    let server = config.server.as_ref().ok_or(RunError::NoServer)?;
+    let tasks = Tasks::new(Shutdown::new());
+    let readiness = Readiness::new();
+    let tasks = tasks.with_readiness(readiness.clone());
+    let mut registry = Registry::default();
+    let metrics = Metrics::register(&mut registry);
+    let reloads = ReloadMetrics::register(&mut registry, "sts", &text);
+    let mut start = starting(&config, server, &own, &tasks, readiness, metrics).await?;
+    let prepared = prepare(&start, &Running::default(), &config)?;
+    let running = prepared.commit();
+    start.board.replace(running.key_sources());
+    start.watched.store(Arc::new(running.presences()));
+    // Not before: where there is no watch, nothing has to be waited for.
+    start.tasks.spawn("watch report", report_watches(&start));
+    let shared = Shared {
+        capacity: Capacity::new(),
+        limits: RateLimits::new(server.rate_limit),
+        metrics: start.metrics.clone(),
+        gauges: start.gauges.clone(),
+    };
+    let serving = Serving::first(&config, &running, shared);
+    let serving = Arc::new(ArcSwap::from_pointee(serving));
+    let certificate = start_certificate(&start, &server.tls, &config.url.host())?;
+    certificate.register_metrics(&mut registry);
+    serve(&start, server, certificate, Arc::clone(&serving), registry).await?;
+    tracing::info!(listen = %server.listen, admin = %server.admin_listen, "serving");
+    // Whatever is set up from now on makes nobody wait.
+    start.readiness = None;
+    let report = Report::new(reloads, events(&start, &own));
+    let file = FileChanges::after(&path, LOOK_EVERY, text.into_bytes());
+    let shutdown = start.shutdown.clone();
+    let reloading = Reloading {
+        start,
+        config,
+        running,
+        serving,
+    };
+    let following = follow_configuration(file, reloading, report, shutdown);
+    tasks.spawn("configuration", following);
+    tasks.run().await.map_err(Into::into)
+}
+
+async fn starting(
+    config: &Config,
+    server: &ServerConfig,
+    own: &Own,
+    tasks: &Tasks,
+    readiness: Readiness,
+    metrics: Metrics,
+) -> Result<Start, RunError> {
+    let clients = if needs_api_server(config) {
+        Some(own_clients().await?)
     } else {
         None
     };
-    let start = Start {
-        namespace,
-        client,
-        readiness,
+    let shutdown = tasks.shutdown();
+    let board = KeySetBoard::new(metrics.clone(), readiness.condition("key set"));
+    let watched = Arc::new(ArcSwap::default());
+    Ok(Start {
+        namespace: own.namespace.clone(),
+        clients,
+        readiness: Some(readiness),
         shutdown,
-        tasks,
-    };
-
-    let mut registry = Registry::default();
-    let metrics = Metrics::register(&mut registry);
-    let clusters = start_clusters(&start, &clusters, &endpoints, &metrics).await?;
-    let rings = start_rings(&start, &endpoints, server.key_ledger.as_ref(), &metrics)?;
-    let endpoints = endpoints.into_iter().zip(rings);
-    let states = start_endpoints(endpoints, server.rate_limit, &clusters, &metrics);
-    let certificate = start_certificate(&start, &server.tls, &url.host())?;
-    certificate.register_metrics(&mut registry);
-    serve(&start, &server, certificate, states, registry).await?;
-    tracing::info!(listen = %server.listen, admin = %server.admin_listen, "serving");
-    start.tasks.run().await.map_err(Into::into)
+        tasks: tasks.spawner(),
+        metrics,
+        gauges: Gauges::default(),
+        ledger: server.key_ledger.clone(),
+        board: Arc::new(board),
+        watched,
+    })
 }
 
-fn needs_api_server(
-    clusters: &[sts_config::Cluster],
-    endpoints: &[Endpoint],
-    server: &ServerConfig,
-) -> bool {
+fn report_watches(start: &Start) -> impl Future<Output = Result<(), Infallible>> + use<> {
+    let watched = Arc::clone(&start.watched);
+    let condition = start.condition("watch");
+    presence::report(
+        watched,
+        start.metrics.clone(),
+        condition,
+        start.shutdown.clone(),
+    )
+}
+
+/// Clients of the API server we run under.
+pub(crate) async fn own_clients() -> Result<KubeClients, KubeClientError> {
+    Ok(KubeClients {
+        watches: svc_runtime::kube_client(USER_AGENT).await?,
+        requests: svc_runtime::kube_request_client(USER_AGENT).await?,
+    })
+}
+
+fn events(
+    start: &Start,
+    own: &Own,
+) -> Option<(EventWriter, k8s_openapi::api::core::v1::ObjectReference)> {
+    let (name, uid) = own.pod.as_ref()?;
+    let pod = svc_runtime::own_pod(&own.namespace, Some(name), Some(uid))?;
+    let writer = EventWriter::new(start.client()?, EVENT_CONTROLLER);
+    Some((writer, pod))
+}
+
+pub(crate) fn needs_api_server(config: &Config) -> bool {
+    let Config {
+        clusters,
+        endpoints,
+        server,
+        ..
+    } = config;
     clusters.iter().any(|cluster| match &cluster.api_server {
         Some(ApiServer::Own | ApiServer::Kubeconfig(KubeconfigSource::Secret(_))) => true,
         Some(ApiServer::At { .. } | ApiServer::Kubeconfig(KubeconfigSource::File(_))) | None => {
@@ -160,106 +237,28 @@ fn needs_api_server(
         let store = endpoint.publish.as_ref().map(|publish| &publish.store);
         matches!(endpoint.key, KeySource::Secret { .. })
             || matches!(store, Some(PublicStore::ConfigMap { .. }))
-    }) || matches!(server.tls, ServingTls::Secret { .. })
-}
-
-/// Each endpoint's keys, and who keeps them.
-fn start_rings(
-    start: &Start,
-    endpoints: &[Endpoint],
-    ledger: Option<&String>,
-    metrics: &Metrics,
-) -> Result<Vec<Arc<KeyRing>>, RunError> {
-    let ring = |endpoint: &Endpoint| {
-        let ring = Arc::new(KeyRing::new(endpoint));
-        let surroundings = Surroundings {
-            client: start.client.clone(),
-            namespace: start.namespace.clone(),
-            ledger: ledger.cloned(),
-            condition: start.readiness.condition("signing key"),
-            metrics: metrics.clone(),
-            shutdown: start.shutdown.clone(),
-        };
-        let keeping = signing_keys::keep(Arc::clone(&ring), endpoint.key.clone(), surroundings);
-        start.tasks.spawn("signing key", keeping);
-        if let Some(read_back) = &endpoint.documents.read_back {
-            let issuer = PublicIssuer::new(&endpoint.template.issuer, read_back)?;
-            let (metrics, shutdown) = (metrics.clone(), start.shutdown.clone());
-            let condition = start.readiness.condition("public issuer");
-            let ring = Arc::clone(&ring);
-            let following = signing_keys::follow(ring, issuer, metrics, condition, shutdown);
-            start.tasks.spawn("public issuer", following);
-        }
-        publisher::start(start, endpoint, &ring, metrics).map_err(|source| {
-            let endpoint = endpoint.name.clone();
-            RunError::Publisher { endpoint, source }
-        })?;
-        Ok(ring)
-    };
-    endpoints.iter().map(ring).collect()
-}
-
-fn start_endpoints(
-    endpoints: impl Iterator<Item = (Endpoint, Arc<KeyRing>)>,
-    rate_limit: RateLimit,
-    clusters: &Started,
-    metrics: &Metrics,
-) -> Vec<(String, Arc<EndpointState>)> {
-    let limits = RateLimits::new(rate_limit);
-    let capacity = Capacity::new();
-    let state = |(endpoint, ring): (Endpoint, Arc<KeyRing>)| {
-        let Endpoint {
-            name,
-            path,
-            token_audience,
-            template,
-            clusters: accepted,
-            verification,
-            grace,
-            danger,
-            policy,
-            ..
-        } = endpoint;
-        if !danger.api_server_audiences.is_empty() {
-            metrics.danger(&name, "apiServerAudiences");
-        }
-        let state = EndpointState {
-            trail: Trail::new(name.clone()),
-            capacity: capacity.clone(),
-            name,
-            token_audience,
-            template,
-            policy,
-            confirming: Confirming::new(verification, grace),
-            danger,
-            ring,
-            clusters: clusters.select(&accepted),
-            metrics: metrics.clone(),
-            limits: limits.clone(),
-        };
-        (path.prefix().to_owned(), Arc::new(state))
-    };
-    endpoints.map(state).collect()
+    }) || server
+        .as_ref()
+        .is_some_and(|server| matches!(server.tls, ServingTls::Secret { .. }))
 }
 
 async fn serve(
     start: &Start,
     server: &ServerConfig,
     certificate: ServingCertificate,
-    endpoints: Vec<(String, Arc<EndpointState>)>,
+    serving: Arc<ArcSwap<Serving>>,
     registry: Registry,
 ) -> Result<(), RunError> {
     let listener = bind(server.listen).await?;
     let admin = bind(server.admin_listen).await?;
-    let (readiness, shutdown) = (start.readiness.clone(), start.shutdown.clone());
+    let shutdown = start.shutdown.clone();
+    let readiness = start.readiness.clone().unwrap_or_default();
     let admin = svc_runtime::serve_admin(admin, readiness, Arc::new(registry), shutdown.clone());
     start.tasks.spawn("admin port", admin);
     let tls = certificate.server_config();
-    let states = endpoints.iter().map(|(_, state)| Arc::clone(state));
-    let states = states.collect();
-    let router = app::router(endpoints);
-    let serving = svc_runtime::serve_tls(listener, tls, router, limits(), shutdown);
-    start.tasks.spawn("server", record(serving, states));
+    let router = app::router(Arc::clone(&serving));
+    let tcp = svc_runtime::serve_tls(listener, tls, router, limits(), shutdown);
+    start.tasks.spawn("server", record(tcp, serving));
     Ok(())
 }
 
@@ -270,33 +269,6 @@ fn limits() -> Limits {
         max_concurrent_streams: 16,
         drain: defaults.drain.saturating_sub(exchange::PATIENCE),
         ..defaults
-    }
-}
-
-/// Serves to the end and a little longer, until every exchange is recorded, and turns the audit trails' windows meanwhile.
-async fn record(
-    serving: impl Future<Output = Result<(), ServeError>>,
-    endpoints: Vec<Arc<EndpointState>>,
-) -> Result<(), ServeError> {
-    let all = async {
-        let ended = serving.await;
-        for endpoint in &endpoints {
-            endpoint.capacity.idle().await;
-        }
-        ended
-    };
-    let mut all = std::pin::pin!(all);
-    loop {
-        let ended = timeout(audit::WINDOW, all.as_mut()).await;
-        for endpoint in &endpoints {
-            endpoint.trail.next_window();
-        }
-        if let Some(endpoint) = endpoints.first() {
-            endpoint.limits.sweep();
-        }
-        if let Ok(ended) = ended {
-            return ended;
-        }
     }
 }
 

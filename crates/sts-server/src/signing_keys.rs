@@ -221,6 +221,51 @@ impl KeyRing {
         }
     }
 
+    /// The endpoint.
+    pub(crate) fn endpoint(&self) -> &EndpointName {
+        &self.endpoint
+    }
+
+    /// Whether there are keys.
+    pub(crate) fn has_keys(&self) -> bool {
+        self.state.load().is_some()
+    }
+
+    /// Whether there are keys, and the public issuer was looked at where it is read back.
+    pub(crate) fn is_known(&self) -> bool {
+        let waits = self.terms.sight == Sight::Observed
+            && matches!(*self.outside.borrow(), Seen::NotLookedYet);
+        self.has_keys() && !waits
+    }
+
+    /// Takes over what another ring of the same keys knows, on this one's terms.
+    ///
+    /// # Errors
+    /// [`SigningKeyError::Render`].
+    pub(crate) fn inherit(&self, old: &Self) -> Result<(), SigningKeyError> {
+        let Some(state) = old.state.load_full() else {
+            return Ok(());
+        };
+        let State {
+            ring,
+            keys,
+            confirmed,
+            ..
+        } = state.as_ref();
+        let ring = match confirmed {
+            Some(_) => ring.clone(),
+            // Nobody keeps a ring that is in no Secret: what the new terms change is changed here.
+            None => file::on_terms(ring, &self.terms)?,
+        };
+        self.install(&ring, keys.clone(), *confirmed)
+    }
+
+    /// Whether it signs, or the other one does not either.
+    pub(crate) fn signs_like(&self, old: &Self) -> bool {
+        let now = svc_runtime::clock::now();
+        self.signer(now).is_ok() || old.signer(now).is_err()
+    }
+
     /// The key that may sign now.
     ///
     /// # Errors

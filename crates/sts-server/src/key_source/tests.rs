@@ -40,6 +40,7 @@ async fn a_cluster_that_is_not_known_yet_takes_no_other_ones_issuer() {
     let (_directory, file) = directory();
     let cluster = |name, issuer| {
         Arc::new(crate::cluster::Cluster {
+            serial: 0,
             keys: source(name, issuer, &file),
             reviewer: None,
             labels: None,
@@ -64,17 +65,15 @@ async fn one_of_several_key_sets_is_enough_to_be_ready() {
     let good = source("good", Some("https://good.example.com"), &file);
     let missing = directory.path().join("missing.json");
     let bad = source("bad", Some("https://bad.example.com"), &missing);
-    let sources = Arc::new(KeySources {
-        sources: vec![Arc::clone(&good), Arc::clone(&bad)],
-    });
     let readiness = svc_runtime::Readiness::new();
-    let board = KeySetBoard::new(sources, Metrics::default(), readiness.condition("key sets"));
+    let board = KeySetBoard::new(Metrics::default(), readiness.condition("key sets"));
+    board.replace(vec![Arc::clone(&good), Arc::clone(&bad)]);
     let read = async |source: &KeySource| {
         let read = source.read(source.attempt.lock().await).await;
         board.tell(source, read);
     };
     read(&bad).await;
-    let reason = "no key set of cluster bad could be read".to_owned();
+    let reason = "no key set could be read, of cluster good, bad".to_owned();
     assert_eq!(readiness.unmet(), [("key sets", reason)]);
     read(&good).await;
     assert!(readiness.is_ready());

@@ -16,32 +16,32 @@ use svc_runtime::log::chain;
 use tokio::time::sleep;
 
 use super::report::Report;
-use super::{Pace, SetupError};
+use super::{Opened, Pace, SetupError};
 use crate::api_server::ApiServer;
 use crate::key_source::{FetchError, get};
 use crate::metrics::Metrics;
-use crate::run::{RunError, Start};
+use crate::run::RunError;
+use crate::running::Start;
 use crate::signing_keys::PublicIssuer;
 
-/// Starts to publish a cluster's own documents, if it wants that.
-pub(crate) fn start_cluster(
+/// What starts to publish a cluster's own documents, if it wants that.
+pub(crate) fn open_cluster(
     start: &Start,
     cluster: &Cluster,
     api_server: Option<&ApiServer>,
-    metrics: &Metrics,
-) -> Result<(), RunError> {
+) -> Result<Option<Opened>, RunError> {
     // The configuration has checked that the three go together.
     let (Some(published), Some(issuer), Some(api_server)) =
         (&cluster.publish, &cluster.issuer, api_server)
     else {
-        return Ok(());
+        return Ok(None);
     };
     let failed = |source: SetupError| RunError::ClusterPublisher {
         cluster: cluster.name.clone(),
         source,
     };
     let surroundings = Surroundings {
-        client: start.client.clone(),
+        client: start.client(),
         namespace: start.namespace.clone(),
         tokens: None,
     };
@@ -62,13 +62,15 @@ pub(crate) fn start_cluster(
         publisher: publisher.map_err(failed)?,
         outside,
         absences: Absences::default(),
-        report: Report::new(name, issuer, metrics),
-        metrics: metrics.clone(),
+        report: Report::new(name, issuer, &start.metrics),
+        metrics: start.metrics.clone(),
         said: None,
     };
     let following = own.follow(start.shutdown.clone());
-    start.tasks.spawn("cluster's publisher", following);
-    Ok(())
+    let tasks = start.tasks.clone();
+    Ok(Some(Box::new(move || {
+        tasks.spawn("cluster's publisher", following);
+    })))
 }
 
 /// One cluster's own documents.

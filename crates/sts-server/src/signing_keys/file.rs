@@ -61,16 +61,27 @@ fn install(ring: &KeyRing, key: SigningKey) -> Result<(), SigningKeyError> {
         given: Some((&id, key.algorithm())),
         ..Inputs::default()
     };
-    let terms = Terms {
-        sight: Sight::ByTime,
-        rotate_every: None,
-        ..ring.terms.clone()
-    };
+    let terms = terms_of_file(&ring.terms);
     let now = seconds(svc_runtime::clock::now()).ok_or(SigningKeyError::Silence)?;
     let next = advance(&Ring::default(), &terms, &inputs, now);
     tracing::info!(kid = %id, "signing key is loaded");
     let keys = Keys::from([(id, Key::Private(Arc::new(key)))]);
     ring.install(&next.ring, keys, None)
+}
+
+/// Nothing follows a file's key, whatever the terms say of that.
+fn terms_of_file(terms: &Terms) -> Terms {
+    Terms {
+        sight: Sight::ByTime,
+        rotate_every: None,
+        ..terms.clone()
+    }
+}
+
+/// The ring of a file's key as other terms have it.
+pub(super) fn on_terms(ring: &Ring, terms: &Terms) -> Result<Ring, SigningKeyError> {
+    let now = seconds(svc_runtime::clock::now()).ok_or(SigningKeyError::Silence)?;
+    Ok(advance(ring, &terms_of_file(terms), &Inputs::default(), now).ring)
 }
 
 /// Reads the key; makes it if the file is absent and `create` says so.

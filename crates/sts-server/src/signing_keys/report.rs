@@ -1,23 +1,21 @@
 //! Each step of a ring as a log line, a count and a Kubernetes Event.
 
-use std::time::Duration;
-
 use k8s_openapi::api::core::v1::{ObjectReference, Secret};
-use kube::runtime::events::{Event, EventType, Recorder, Reporter};
 use kube::{Client, Resource as _};
 use sts_core::ident::EndpointName;
 use sts_core::keys::ring::{Ring, Step, Withheld};
-use svc_runtime::log::chain;
-use tokio::time::timeout;
+use svc_runtime::EventWriter;
+use svc_runtime::events::Happening;
 
 use crate::metrics::Metrics;
+use crate::run::EVENT_CONTROLLER;
 
 /// Who says what happens to one ring.
 pub(super) struct Report {
     endpoint: EndpointName,
     secret: String,
     metrics: Metrics,
-    recorder: Recorder,
+    events: EventWriter,
     /// What was said last of a state that lasts.
     withheld: Option<Withheld>,
     is_full: bool,
@@ -34,7 +32,7 @@ impl Report {
             endpoint: endpoint.clone(),
             secret: secret.to_owned(),
             metrics,
-            recorder: Recorder::new(client, Reporter::from("kube-sts-server")),
+            events: EventWriter::new(client, EVENT_CONTROLLER),
             withheld: None,
             is_full: false,
         }
@@ -86,32 +84,16 @@ impl Report {
         self.is_full = is_full;
     }
 
-    /// An Event that cannot be written is only a pity: the log has it.
     async fn event(&self, reference: &ObjectReference, code: &str, is_warning: bool, note: String) {
-        let event = Event {
-            type_: if is_warning {
-                EventType::Warning
-            } else {
-                EventType::Normal
-            },
+        let happening = Happening {
             reason: format!("SigningKey{}", camel_case(code)),
-            note: Some(note),
-            action: "KeyRotation".to_owned(),
-            secondary: None,
+            action: "KeyRotation",
+            is_warning,
+            note,
         };
-        match timeout(PATIENCE, self.recorder.publish(&event, reference)).await {
-            Ok(Ok(())) => {}
-            Ok(Err(error)) => {
-                tracing::warn!(secret = self.secret, error = %chain(&error), "Event cannot be written");
-            }
-            Err(_elapsed) => {
-                tracing::warn!(secret = self.secret, "Event cannot be written in time");
-            }
-        }
+        self.events.write(reference, happening).await;
     }
 }
-
-const PATIENCE: Duration = Duration::from_secs(3);
 
 fn camel_case(code: &str) -> String {
     let word = |word: &str| {

@@ -19,6 +19,7 @@ mod http;
 mod life;
 mod metrics;
 mod refuse;
+mod reload;
 mod request;
 mod role;
 mod support;
