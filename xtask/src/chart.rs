@@ -1,6 +1,7 @@
 //! The chart before any cluster sees it: helm's own lint, and our programs' opinion of the configuration that it writes.
 
 use std::fs;
+use std::path::Path;
 use std::process::Command;
 
 use anyhow::{Context, Result, ensure};
@@ -56,6 +57,7 @@ pub(crate) fn check(workspace: &Workspace) -> Result<()> {
                 .with_context(|| format!("{program} refuses what {name} renders"))?;
         }
     }
+    check_rolls(&helm, &chart)?;
     // A chart without endpoints must say what to write, and not install something that does nothing.
     let refused = Command::new(&helm)
         .args(["template", "release"])
@@ -66,6 +68,44 @@ pub(crate) fn check(workspace: &Workspace) -> Result<()> {
         !refused.status.success() && said.contains("sts.endpoints"),
         "no endpoints: {said}"
     );
+    Ok(())
+}
+
+/// Values that change the configuration, and whether they roll the pods: only what running programs cannot take over does.
+const CHANGES: [(&str, bool); 5] = [
+    ("server.rateLimit.perPod=6", false),
+    ("refresher.gate=probe", false),
+    ("url=https://other.example.com", true),
+    (
+        "injector.serviceAccounts.settings.annotationPrefix=other.example",
+        true,
+    ),
+    ("restartOnConfigChange=true", true),
+];
+
+fn check_rolls(helm: &Path, chart: &Path) -> Result<()> {
+    let checksums = |change: &[&str]| -> Result<Vec<String>> {
+        let rendered = output_of(
+            Command::new(helm)
+                .args(["template", "release"])
+                .arg(chart)
+                .arg("--values")
+                .arg(chart.join("ci/own-form.yaml"))
+                .args(change),
+        )?;
+        let lines = rendered.lines();
+        let sums = lines.filter(|line| line.trim().starts_with("checksum/config:"));
+        Ok(sums.map(str::to_owned).collect())
+    };
+    let before = checksums(&[])?;
+    ensure!(
+        before.len() == 2,
+        "the pods of both programs have a checksum: {before:?}"
+    );
+    for (change, rolls) in CHANGES {
+        let changed = checksums(&["--set", change])? != before;
+        ensure!(changed == rolls, "--set {change}: pods roll: {changed}");
+    }
     Ok(())
 }
 

@@ -258,6 +258,26 @@ injector:
   {{- end }}
 {{- end }}
 
+{{/* What a running program does not take over from a changed configuration file: include "kube-sts.fixed" (list . "server" .Values.server) */}}
+{{- define "kube-sts.fixed" -}}
+{{- $root := index . 0 -}}
+{{- $component := index . 1 -}}
+{{- $values := index . 2 -}}
+url: {{ include "kube-sts.url" $root }}
+names: {{ include "kube-sts.fullname" $root }} {{ include "kube-sts.serverCa" $root }}
+tls: {{ include "kube-sts.tls" (list $root $component $values.tls) | quote }}
+{{- if eq $component "injector" }}
+{{- with $values.serviceAccounts }}
+serviceAccounts: {{ .enabled }}
+watched: {{ pick .settings "annotationPrefix" "configMap" "lookupTimeout" | toJson }}
+agent: {{ (default dict .settings.containerCredentials).file }}
+{{- end }}
+{{- end }}
+{{- if $root.Values.restartOnConfigChange }}
+all: {{ include "kube-sts.config" $root | quote }}
+{{- end }}
+{{- end }}
+
 {{/* What the container of every pod of ours may do: nothing but run. No uid: the image has one, and OpenShift gives its own. */}}
 {{- define "kube-sts.containerSecurityContext" -}}
 allowPrivilegeEscalation: false
@@ -302,8 +322,8 @@ spec:
       labels:
         {{- include "kube-sts.labels" $of | nindent 8 }}
       annotations:
-        # The programs read their configuration once: a change rolls the pods.
-        checksum/config: {{ include "kube-sts.config" $root | sha256sum }}
+        # The programs take changes of their configuration over while they run; what they cannot so take over rolls the pods.
+        checksum/config: {{ include "kube-sts.fixed" . | sha256sum }}
         {{- with $root.Values.podAnnotations }}
         {{- toYaml . | nindent 8 }}
         {{- end }}
@@ -331,6 +351,14 @@ spec:
           valueFrom:
             fieldRef:
               fieldPath: metadata.namespace
+        - name: POD_NAME
+          valueFrom:
+            fieldRef:
+              fieldPath: metadata.name
+        - name: POD_UID
+          valueFrom:
+            fieldRef:
+              fieldPath: metadata.uid
         {{- with $values.extraEnv }}
         {{- toYaml . | nindent 8 }}
         {{- end }}
