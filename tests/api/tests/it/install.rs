@@ -207,6 +207,7 @@ impl Install {
             {"apiGroups": [""], "resources": ["secrets"], "resourceNames": ["injector-tls"],
              "verbs": ["get", "list", "watch", "update", "patch"]},
             {"apiGroups": [""], "resources": ["configmaps"], "resourceNames": ["server-ca"], "verbs": ["get", "list", "watch"]},
+            {"apiGroups": ["events.k8s.io"], "resources": ["events"], "verbs": ["create", "patch"]},
         ]);
         self.grant("roles", "injector", rules).await;
         let rule = json!({"apiGroups": ["admissionregistration.k8s.io"], "resources": ["mutatingwebhookconfigurations"],

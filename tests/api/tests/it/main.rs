@@ -33,6 +33,7 @@ mod public_issuer;
 mod publishing;
 mod read_back;
 mod relay;
+mod reload;
 mod replicas;
 mod ring;
 mod rotation;

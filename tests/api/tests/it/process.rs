@@ -68,12 +68,17 @@ pub(crate) async fn kubectl_sts(install: &Install, arguments: &[&str]) -> (bool,
     (ended.status.success(), String::from_utf8(text).unwrap())
 }
 
+/// The uid of the pods that programs take themselves for.
+const POD_UID: &str = "8b9e4f2a-0c1d-4e5f-8a9b-0c1d2e3f4a5b";
+
 /// A running program; killed when it is dropped, and by the kernel if the test's thread ends otherwise.
 pub(crate) struct Process {
     child: Child,
     lines: Arc<Mutex<Vec<String>>>,
     pub(crate) admin: SocketAddr,
     pub(crate) listen: SocketAddr,
+    /// Its configuration file.
+    pub(crate) config: PathBuf,
 }
 
 impl Process {
@@ -109,8 +114,9 @@ impl Process {
         };
         let mut child = command
             .arg("--config")
-            .arg(config)
+            .arg(&config)
             .args(["--namespace", &install.namespace])
+            .args(["--pod-name", part, "--pod-uid", POD_UID])
             .env("KUBECONFIG", install.kubeconfig(part))
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())
@@ -130,7 +136,25 @@ impl Process {
             lines,
             admin,
             listen,
+            config,
         }
+    }
+
+    /// Changes its configuration file.
+    pub(crate) fn reconfigure(&self, adjust: impl FnOnce(&mut Value)) {
+        let text = std::fs::read(&self.config).unwrap();
+        let mut config = serde_json::from_slice(&text).unwrap();
+        adjust(&mut config);
+        std::fs::write(&self.config, config.to_string()).unwrap();
+    }
+
+    /// Waits until the metrics have this line.
+    pub(crate) async fn shows(&self, line: &str) {
+        eventually(line, async || {
+            let text = self.metrics().await;
+            text.lines().any(|shown| shown == line).then_some(())
+        })
+        .await;
     }
 
     pub(crate) fn lines(&self) -> Vec<String> {

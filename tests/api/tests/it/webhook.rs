@@ -133,7 +133,7 @@ fn accounts_entry(install: &Install, restricted: &str) -> Value {
     entry
 }
 
-fn entry(install: &Install, restricted: &str, endpoint: &str) -> Value {
+pub(crate) fn entry(install: &Install, restricted: &str, endpoint: &str) -> Value {
     let path = format!("/mutate/{endpoint}");
     json!({
         "name": format!("{endpoint}.injector.kube-sts.tremolo.io"),

@@ -45,9 +45,15 @@ fn jwt_reissuers_pod_works_where_the_api_servers_audience_is_written_out_and_onl
     let discovery = stage.kubectl(&["get", "--raw", "/.well-known/openid-configuration"])?;
     let discovery: serde_json::Value = serde_json::from_str(&discovery)?;
     let danger = format!("danger: {{apiServerAudiences: [{}]}}", discovery["issuer"]);
+    let pods = server_pods(stage)?;
     release::install_own(stage, RELEASE, &endpoint(&danger))?;
+    reloads(stage)?;
     start(stage)?;
     says(stage, "Token refreshed successfully")?;
+    ensure!(
+        pods == server_pods(stage)?,
+        "the running servers did not take the change over"
+    );
     let token = stage.kubectl(&[
         "exec",
         "aws-cli",
@@ -83,14 +89,33 @@ fn jwt_reissuers_pod_works_where_the_api_servers_audience_is_written_out_and_onl
 }
 
 fn server_log(stage: &Stage) -> Result<String> {
-    stage.kubectl(&[
-        "-n",
-        RELEASE,
-        "logs",
-        "--selector",
-        "app.kubernetes.io/component=server",
-        "--tail=-1",
-    ])
+    stage.kubectl(&["-n", RELEASE, "logs", "--selector", SERVERS, "--tail=-1"])
+}
+
+const SERVERS: &str = "app.kubernetes.io/component=server";
+
+/// Their uids, and how often each was restarted.
+fn server_pods(stage: &Stage) -> Result<String> {
+    let of_each = r"jsonpath={range .items[*]}{.metadata.uid} {.status.containerStatuses[*].restartCount}{'\n'}{end}";
+    stage.kubectl(&["-n", RELEASE, "get", "pods", "-l", SERVERS, "-o", of_each])
+}
+
+/// Waits until both servers have taken the changed ConfigMap over. The kubelet brings it to them within a minute or so, and at once
+/// when something of the pod changes too.
+fn reloads(stage: &Stage) -> Result<()> {
+    let mut tries = 0_u32;
+    wait_for("a reload", Duration::from_secs(90), || {
+        if tries.is_multiple_of(10) {
+            let nudge = format!("kube-sts.test/nudge={tries}");
+            let annotate = ["annotate", "pods", "--overwrite", "-l", SERVERS, &nudge];
+            stage.kubectl(&[["-n", RELEASE].as_slice(), &annotate].concat())?;
+        }
+        tries += 1;
+        let log = server_log(stage)?;
+        let reloaded = log.matches("configuration is reloaded").count();
+        Ok((reloaded == 2).then_some(()))
+    })?;
+    Ok(())
 }
 
 /// The pod anew: its sidecar tries once in two hours.
