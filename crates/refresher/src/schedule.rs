@@ -40,8 +40,8 @@ impl Retries {
         }
     }
 
-    /// How long to wait before the next try. The server's `Retry-After` is the least, plus up to a tenth of it,
-    /// because every pod is told the same.
+    /// How long to wait before the next try. The server's `Retry-After` is the least and twice as much the most, evenly between them:
+    /// every pod is told the same, and pods that all came back in one second would only be told it again.
     ///
     /// `left` is what is left of the token in the file. While there is one, no wait is longer than half of it: however long
     /// an outage was, a try comes before the token's end.
@@ -56,8 +56,8 @@ impl Retries {
             // Clamped first: a server may ask for more than a multiplication holds.
             let spread = asked
                 .min(MAX_RETRY_AFTER)
-                .mul_f64(rng.random_range(1.0..1.1));
-            own.max(spread).min(MAX_RETRY_AFTER)
+                .mul_f64(rng.random_range(1.0..2.0));
+            own.max(spread)
         });
         if left.is_zero() {
             wanted
@@ -91,7 +91,7 @@ pub fn next_trace_by(token: Option<(WallTime, WallTime)>, failure: Option<WallTi
         let life = expires.left_at(written);
         written.plus(life.mul_f64(LATEST_REFRESH))
     });
-    let after_failure = failure.map(|noted| noted.plus(MAX_RETRY_AFTER));
+    let after_failure = failure.map(|noted| noted.plus(LONGEST_WAIT));
     after_token
         .max(after_failure)
         .map_or(WallTime::END, |trace| trace.plus(LONGEST_EXCHANGE))
@@ -108,6 +108,9 @@ const MIN_DELAY: Duration = Duration::from_secs(1);
 
 /// The longest wait that a server may ask for: it must not be able to silence a pod for good.
 const MAX_RETRY_AFTER: Duration = Duration::from_secs(300);
+
+/// The longest wait of all: what a server may ask for, spread.
+const LONGEST_WAIT: Duration = Duration::from_secs(600);
 
 /// A token that ends in an instant must not make us spin.
 const MIN_REST: Duration = Duration::from_millis(200);
@@ -173,8 +176,8 @@ mod tests {
         let at = WallTime::from_unix_seconds;
         let token = Some((at(1000), at(2000)));
         assert_eq!(next_trace_by(token, None), at(1000 + 450 + 60));
-        assert_eq!(next_trace_by(token, Some(at(1400))), at(1400 + 300 + 60));
-        assert_eq!(next_trace_by(None, Some(at(10))), at(10 + 300 + 60));
+        assert_eq!(next_trace_by(token, Some(at(1400))), at(1400 + 600 + 60));
+        assert_eq!(next_trace_by(None, Some(at(10))), at(10 + 600 + 60));
         assert_eq!(next_trace_by(None, None), WallTime::END);
     }
 
@@ -212,26 +215,47 @@ mod tests {
         }
     }
 
-    #[test]
-    fn waits_as_long_as_the_server_asks_and_a_little_more() {
+    fn delays_asked_for(asked: Duration, left: Duration) -> Vec<f64> {
         let mut rng = rng();
-        let mut retries = Retries::new(Urgency::Calm);
-        let delay = retries
-            .next_delay(Some(Duration::from_secs(100)), Duration::ZERO, &mut rng)
-            .as_secs_f64();
-        assert!((100.0..110.0).contains(&delay), "{delay}");
+        let delay = |_| {
+            let mut retries = Retries::new(Urgency::Calm);
+            retries.next_delay(Some(asked), left, &mut rng)
+        };
+        (0..1000)
+            .map(delay)
+            .map(|delay| delay.as_secs_f64())
+            .collect()
     }
 
     #[test]
-    fn a_server_cannot_silence_a_pod_for_longer_than_five_minutes() {
-        let mut rng = rng();
-        let mut retries = Retries::new(Urgency::Calm);
+    fn waits_as_long_as_the_server_asks_and_up_to_twice_as_long() {
+        let delays = delays_asked_for(Duration::from_secs(100), Duration::ZERO);
+        assert!(delays.iter().all(|delay| (100.0..200.0).contains(delay)));
+        // Evenly: a tenth of the pods in each tenth of the time.
+        for tenth in 0..10 {
+            let begin = 100.0 + 10.0 * f64::from(tenth);
+            let in_it = delays
+                .iter()
+                .filter(|delay| (begin..begin + 10.0).contains(*delay));
+            assert!((60..140).contains(&in_it.count()));
+        }
+    }
+
+    #[test]
+    fn waits_as_long_as_the_server_asks_while_there_is_a_token_too() {
+        // Half of what is left is more than it asks for: that it asks is what counts.
+        let delays = delays_asked_for(Duration::from_secs(100), Duration::from_secs(900));
+        assert!(delays.iter().all(|delay| (100.0..200.0).contains(delay)));
+        // Half of what is left is less: the token comes first.
+        let delays = delays_asked_for(Duration::from_secs(100), Duration::from_secs(120));
+        assert!(delays.iter().all(|delay| (60.0..=60.0).contains(delay)));
+    }
+
+    #[test]
+    fn a_server_cannot_silence_a_pod_for_good() {
         for seconds in [301, u64::MAX / 1_000_000, u64::MAX] {
-            let asked = Some(Duration::from_secs(seconds));
-            assert_eq!(
-                retries.next_delay(asked, Duration::ZERO, &mut rng),
-                MAX_RETRY_AFTER
-            );
+            let delays = delays_asked_for(Duration::from_secs(seconds), Duration::ZERO);
+            assert!(delays.iter().all(|delay| (300.0..600.0).contains(delay)));
         }
     }
 

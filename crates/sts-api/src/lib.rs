@@ -13,6 +13,10 @@ pub const ROLE_PARAMETER: &str = "role";
 /// The same in the forms without a body, a Bearer token alone and OpenUnison's: a header.
 pub const ROLE_HEADER: &str = "sts-role";
 
+/// The `Retry-After` of a server that cannot answer now, in seconds (RFC 9110, section 10.2.3). Here, so that what is shown of ten thousand
+/// sidecars is shown for the very number that they are told.
+pub const RETRY_AFTER: u16 = 5;
+
 /// A successful exchange (RFC 8693, section 2.2.1).
 #[derive(Deserialize, Serialize)]
 pub struct TokenResponse {

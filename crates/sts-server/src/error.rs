@@ -146,9 +146,6 @@ enum Answer {
     TokenRefused,
 }
 
-/// After how many seconds a caller may come back when something of ours does not answer.
-const RETRY_AFTER: HeaderValue = HeaderValue::from_static("5");
-
 pub(crate) fn respond(error: &ExchangeError, presentation: Presentation) -> Response {
     let bearer = presentation == Presentation::Bearer;
     let (status, code, sentence) = match error.answer() {
@@ -165,7 +162,7 @@ pub(crate) fn respond(error: &ExchangeError, presentation: Presentation) -> Resp
                 "temporarily_unavailable",
                 "try again later",
             );
-            return with(response, header::RETRY_AFTER, RETRY_AFTER);
+            return with(response, header::RETRY_AFTER, sts_api::RETRY_AFTER.into());
         }
         Answer::Slower { after } => return slower(after),
         Answer::Denied if bearer => (StatusCode::FORBIDDEN, "insufficient_scope", DENIED),
