@@ -23,17 +23,15 @@ use crate::trust::{CaSource, TrustError};
 pub struct Exchanger {
     ca: CaSource,
     transport: Transport,
-    request_timeout: Duration,
     http: Mutex<Option<reqwest::Client>>,
 }
 
 impl Exchanger {
     /// An exchanger that has not connected yet, nor read its CA.
-    pub const fn new(ca: CaSource, transport: Transport, request_timeout: Duration) -> Self {
+    pub const fn new(ca: CaSource, transport: Transport) -> Self {
         Self {
             ca,
             transport,
-            request_timeout,
             http: Mutex::new(None),
         }
     }
@@ -41,12 +39,13 @@ impl Exchanger {
     /// Posts the subject token to the endpoint, with the role that a token is wanted for, and takes the token from the answer.
     ///
     /// # Errors
-    /// For anything but a 200 with a live token. After a failure of TLS the CA is read anew at the next call.
+    /// For anything but a 200 with a live token within the limit, which counts from the look-up of the name to the answer's last byte. After a failure of TLS the CA is read anew at the next call.
     pub async fn exchange(
         &self,
         url: &Url,
         subject: &str,
         role: Option<&str>,
+        limit: Duration,
     ) -> Result<TokenText, ExchangeError> {
         let mut form = vec![
             ("grant_type", GRANT_TYPE),
@@ -54,8 +53,8 @@ impl Exchanger {
             ("subject_token_type", TOKEN_TYPE_JWT),
         ];
         form.extend(role.map(|role| (ROLE_PARAMETER, role)));
-        let sent = self.http()?.post(url.clone()).form(&form).send().await;
-        let response = sent.map_err(ExchangeError::from_transport);
+        let request = self.http()?.post(url.clone()).form(&form).timeout(limit);
+        let response = request.send().await.map_err(ExchangeError::from_transport);
         if matches!(response, Err(ExchangeError::Tls(_))) {
             self.forget_client();
         }
@@ -84,7 +83,6 @@ impl Exchanger {
             .redirect(redirect::Policy::none())
             .referer(false)
             .connect_timeout(CONNECT_TIMEOUT)
-            .timeout(self.request_timeout)
             .pool_max_idle_per_host(0)
             .user_agent(concat!("kube-sts-refresher/", env!("CARGO_PKG_VERSION")))
             .build()

@@ -18,7 +18,7 @@ use crate::clock::{self, WallTime};
 use crate::config::{Endpoint, EndpointName, ExchangeSettings};
 use crate::log::{Log, render_chain, render_span};
 use crate::metrics::Metrics;
-use crate::schedule::{Retries, Urgency, refresh_after};
+use crate::schedule::{Retries, Urgency, exchange_limit, refresh_after};
 use crate::store::{StoreError, TokenDir};
 
 /// Keeps one endpoint's token.
@@ -27,6 +27,7 @@ pub(crate) struct Keeper {
     endpoint: Endpoint,
     subject_token: PathBuf,
     exchanger: Arc<Exchanger>,
+    request_timeout: Duration,
     directory: TokenDir,
     log: Log,
     metrics: Arc<Metrics>,
@@ -47,10 +48,11 @@ impl Keeper {
             ca,
             request_timeout,
         } = settings;
-        let exchanger = Arc::new(Exchanger::new(ca, tokens.transport, request_timeout));
+        let exchanger = Arc::new(Exchanger::new(ca, tokens.transport));
         let keep = |endpoint: Endpoint| Self {
             subject_token: subject_token_dir.join(endpoint.name.as_str()),
             exchanger: Arc::clone(&exchanger),
+            request_timeout,
             directory: tokens.directory.clone(),
             log: tokens.log,
             metrics: Arc::clone(metrics),
@@ -114,12 +116,14 @@ impl Keeper {
 
     async fn refresh(&mut self) -> Result<(), RefreshError> {
         let subject_token = self.load_subject_token()?;
+        let limit = exchange_limit(self.left(), self.request_timeout);
         let token = self
             .exchanger
             .exchange(
                 &self.endpoint.url,
                 subject_token.trim(),
                 self.endpoint.role.as_deref(),
+                limit,
             )
             .await?;
         // The token last: with it the gate opens, and whoever passes it finds the files too.

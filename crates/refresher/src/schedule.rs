@@ -83,6 +83,18 @@ pub fn refresh_after(life: Duration, rng: &mut impl Rng) -> Duration {
         .max(MIN_REST)
 }
 
+/// How long the next exchange may take, of what is left of the token and of what the settings allow.
+///
+/// A quarter of what is left: an STS that takes connections and says nothing must not use up the token's end with one try. Without a token
+/// there is nothing to lose by waiting.
+pub fn exchange_limit(left: Duration, most: Duration) -> Duration {
+    if left.is_zero() {
+        most
+    } else {
+        (left / 4).max(SHORTEST_LIMIT).min(most)
+    }
+}
+
 /// The instant by which `run` has left its next trace, if it works: a new token, or the reason of a failure.
 ///
 /// `token` is when the token in the file was written and when it ends, `failure` when the last failure was noted.
@@ -111,6 +123,9 @@ const MAX_RETRY_AFTER: Duration = Duration::from_secs(300);
 
 /// The longest wait of all: what a server may ask for, spread.
 const LONGEST_WAIT: Duration = Duration::from_secs(600);
+
+/// Near the end of a token, an exchange is given no less than this.
+const SHORTEST_LIMIT: Duration = Duration::from_secs(1);
 
 /// A token that ends in an instant must not make us spin.
 const MIN_REST: Duration = Duration::from_millis(200);
@@ -152,23 +167,37 @@ mod tests {
 
     #[test]
     fn an_outage_of_half_the_lifetime_is_never_felt() {
-        // Each exchange of the outage may take its whole time, as when nobody answers.
-        for (life, exchange) in [(60.0, 0.5), (300.0, 5.0), (900.0, 10.0), (86_400.0, 10.0)] {
+        // Each exchange takes all the time it may, as when connections are taken and nobody answers; the one that works at last does too.
+        // A minute is the shortest life that the server issues.
+        let most = Duration::from_secs(10);
+        for life in [60.0, 61.0, 90.0, 120.0, 180.0, 300.0, 900.0, 86_400.0] {
             for seed in 0..2000 {
                 let mut rng = SmallRng::seed_from_u64(seed);
                 let whole = Duration::from_secs_f64(life);
                 let begin = refresh_after(whole, &mut rng).as_secs_f64();
                 let mut retries = Retries::new(Urgency::Calm);
+                let left = |now: f64| Duration::from_secs_f64((life - now).max(0.0));
+                let exchange = |now| exchange_limit(left(now), most).as_secs_f64();
                 let mut now = begin;
                 while now < begin + life / 2.0 {
-                    now += exchange;
-                    let left = Duration::from_secs_f64((life - now).max(0.0));
+                    now += exchange(now);
                     let asked = (seed % 2 == 0).then_some(MAX_RETRY_AFTER);
-                    now += retries.next_delay(asked, left, &mut rng).as_secs_f64();
+                    now += retries.next_delay(asked, left(now), &mut rng).as_secs_f64();
                 }
+                now += exchange(now);
                 assert!(now < life, "a token of {life} s was dead at {now} s");
             }
         }
+    }
+
+    #[test]
+    fn an_exchange_may_take_a_quarter_of_what_is_left_and_at_least_a_second() {
+        let of = |left| exchange_limit(Duration::from_secs(left), Duration::from_secs(10));
+        for (left, limit) in [(0, 10), (1, 1), (4, 1), (12, 3), (40, 10), (900, 10)] {
+            assert_eq!(of(left), Duration::from_secs(limit), "{left} s left");
+        }
+        let settings_say_less = exchange_limit(Duration::ZERO, Duration::from_millis(100));
+        assert_eq!(settings_say_less, Duration::from_millis(100));
     }
 
     #[test]

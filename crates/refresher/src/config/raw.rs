@@ -156,7 +156,7 @@ pub(super) struct RawExchange {
     /// A file with these certificates; read anew after a failure of TLS
     #[arg(long, env = "STS_CA_FILE", value_name = "FILE")]
     pub(super) ca_file: Option<PathBuf>,
-    /// How long one exchange may take, e.g. 10s
+    /// How long one exchange may take, e.g. 10s; less when a token is near its end: a quarter of what is left, at least 1s
     #[arg(long, env = "STS_REQUEST_TIMEOUT", default_value = "10s", value_parser = parse_duration)]
     pub(super) request_timeout: Duration,
 }

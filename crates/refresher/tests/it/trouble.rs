@@ -83,6 +83,20 @@ fn ref_003_a_name_server_that_fails_for_a_while_is_outlived() {
     running.wait_for_log("wrote a new token");
 }
 
+/// By the default settings one exchange may take 10 seconds, which is all that such a token has left.
+#[test]
+fn ref_003_an_sts_that_hangs_does_not_use_up_the_token_with_one_try() {
+    let sts = Sts::start(Answer::Token(12));
+    let pod = Pod::new(&sts);
+    let running = pod.start(&["run"]);
+    running.wait_for_log("wrote a new token");
+    sts.answer_from_now_on(Answer::Hang);
+    running.wait_for_log("WARN no new token, the old one is still good endpoint=aws code=timeout");
+    sts.answer_from_now_on(Answer::Token(900));
+    running.wait_for_log_times("wrote a new token", 2);
+    assert!(!running.log().contains("ERROR"), "{}", running.log());
+}
+
 #[test]
 fn ref_008_stopped_for_longer_than_a_token_lives_a_run_gets_a_new_one_at_once() {
     let sts = Sts::start(Answer::Token(2));

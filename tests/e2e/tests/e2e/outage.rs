@@ -14,8 +14,11 @@ use crate::tokens::claims;
 
 /// The release, its endpoint and label, and the one pod.
 const NAME: &str = "outage";
-/// Half of the shortest life that a token can have.
-const HALF_A_LIFE: Duration = Duration::from_secs(30);
+/// Of the endpoint's `lifetime`.
+const HALF_A_LIFE: Duration = Duration::from_secs(60);
+/// How many seconds old a token may be when the outage begins. The refresh comes 30 to 54 seconds after it was issued, hence in the
+/// outage; and at the outage's end 40 seconds are left for the server's start and the next try.
+const FRESH: u64 = 20;
 
 #[test]
 fn ref_003_the_aws_cli_works_on_while_the_sts_is_away_its_ca_changes_and_the_sidecar_is_killed()
@@ -25,6 +28,10 @@ fn ref_003_the_aws_cli_works_on_while_the_sts_is_away_its_ca_changes_and_the_sid
     start_pod_that_trusts_both_cas(stage)?;
     let old_certificate = certificate(stage)?;
     use_aws(stage).context("before the outage")?;
+    wait_for("a fresh token", 2 * HALF_A_LIFE, || {
+        let seconds: u64 = stage.exec(ALLOWED, NAME, "date +%s")?.trim().parse()?;
+        Ok((issued_at(stage)? + FRESH >= seconds).then_some(()))
+    })?;
     own.scale_server(stage, 0)?;
     live_through_half_a_life(stage)?;
     own.scale_server(stage, 1)?;
@@ -52,7 +59,7 @@ fn live_through_half_a_life(stage: &Stage) -> Result<()> {
         Ok((restarts == "1" && is_ready == "true").then_some(()))
     })?;
     use_aws(stage).context("with another sidecar")?;
-    wait_for("half a lifetime to be over", MINUTE, || {
+    wait_for("half a lifetime to be over", 2 * HALF_A_LIFE, || {
         Ok((away.elapsed() >= HALF_A_LIFE).then_some(()))
     })?;
     use_aws(stage).context("after half a lifetime")?;
@@ -79,7 +86,7 @@ fn install(stage: &Stage) -> Result<Own> {
   - name: {NAME}
     path: /{NAME}
     audience: sts.aws.com
-    lifetime: 1m
+    lifetime: 2m
     issuer: {{host: {issuer}, keypair: {NAME}-key}}
     rules: [{{filter: "(namespace={ALLOWED})"}}]
     injector: {{label: {NAME}, tokenEnv: AWS_WEB_IDENTITY_TOKEN_FILE, annotationEnv: AWS_ROLE_ARN}}
