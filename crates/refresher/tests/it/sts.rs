@@ -10,7 +10,7 @@ use tokio::time::Instant;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
-use rcgen::{CertificateParams, KeyPair};
+use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair};
 use rustls::crypto::aws_lc_rs;
 use rustls::{HandshakeKind, ServerConfig, ServerConnection, Stream};
 use rustls_pki_types::pem::PemObject;
@@ -85,11 +85,22 @@ impl Sts {
         Self::with_tls(answer, new_tls(&certificate()))
     }
 
-    /// Its certificate, and the CA that it is too, ended in 2020.
-    pub(crate) fn expired(answer: Answer) -> Self {
+    /// Its certificate ended in 2020; it is its own CA.
+    pub(crate) fn with_expired_certificate(answer: Answer) -> Self {
         let mut certificate = certificate();
         certificate.not_after = rcgen::date_time_ymd(2020, 1, 1);
         Self::with_tls(answer, new_tls(&certificate))
+    }
+
+    /// Its certificate is good, and the CA that signed it ended in 2020.
+    pub(crate) fn with_expired_ca(answer: Answer) -> Self {
+        let mut ca = CertificateParams::new(Vec::new()).unwrap();
+        ca.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+        ca.not_after = rcgen::date_time_ymd(2020, 1, 1);
+        let ca = CertifiedIssuer::self_signed(ca, KeyPair::generate().unwrap()).unwrap();
+        let key = KeyPair::generate().unwrap();
+        let leaf = certificate().signed_by(&key, &ca).unwrap();
+        Self::with_tls(answer, (serve_with(&leaf.pem(), &key), ca.pem()))
     }
 
     fn with_tls(answer: Answer, tls: (Arc<ServerConfig>, String)) -> Self {
@@ -167,17 +178,20 @@ fn certificate() -> CertificateParams {
 fn new_tls(certificate: &CertificateParams) -> (Arc<ServerConfig>, String) {
     let key = KeyPair::generate().unwrap();
     let certificate = certificate.self_signed(&key).unwrap().pem();
-    let key = key.serialize_pem();
+    (serve_with(&certificate, &key), certificate)
+}
+
+fn serve_with(certificate: &str, key: &KeyPair) -> Arc<ServerConfig> {
     let config = ServerConfig::builder_with_provider(Arc::new(aws_lc_rs::default_provider()))
         .with_safe_default_protocol_versions()
         .unwrap()
         .with_no_client_auth()
         .with_single_cert(
             vec![CertificateDer::from_pem_slice(certificate.as_bytes()).unwrap()],
-            PrivateKeyDer::from_pem_slice(key.as_bytes()).unwrap(),
+            PrivateKeyDer::from_pem_slice(key.serialize_pem().as_bytes()).unwrap(),
         )
         .unwrap();
-    (Arc::new(config), certificate)
+    Arc::new(config)
 }
 
 fn serve(shared: &Shared, mut socket: TcpStream) -> std::io::Result<()> {
