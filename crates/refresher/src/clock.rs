@@ -72,8 +72,10 @@ pub fn now() -> WallTime {
 /// which does not count the time a machine was suspended. Whichever is first ends the rest: so a clock set forward
 /// and a resume are seen at once, a clock set back does not prolong the rest, and nothing wakes up in between.
 pub async fn rest(span: Duration) {
-    let end = Instant::now() + span;
-    let wall_end = now().plus(span);
+    rest_until(Instant::now() + span, now().plus(span)).await;
+}
+
+async fn rest_until(end: Instant, wall_end: WallTime) {
     loop {
         select! {
             () = sleep_until(end) => return,
@@ -164,6 +166,16 @@ mod tests {
     #[tokio::test]
     async fn the_wall_timer_ends_at_once_when_the_instant_is_past() {
         wall_clock_reaches_or_is_set(WallTime::from_unix_seconds(1)).await;
+    }
+
+    #[tokio::test]
+    async fn a_rest_ends_when_the_wall_clock_is_at_its_end_however_long_it_would_be_by_the_other() {
+        // As if the clock had been set forward by an hour during the rest, or the machine suspended for one.
+        let begin = Instant::now();
+        let wall_end = now().plus(Duration::from_millis(30));
+        rest_until(begin + Duration::from_secs(3600), wall_end).await;
+        assert!(now() >= wall_end);
+        assert!(begin.elapsed() < Duration::from_secs(30));
     }
 
     #[tokio::test(start_paused = true)]
