@@ -15,6 +15,7 @@ use thiserror::Error;
 
 use crate::client::Transport;
 use crate::files::{self, CompanionFile, FileError};
+use crate::last_words::LastWords;
 use crate::log::Log;
 use crate::store::TokenDir;
 use crate::trust::{CaSource, TrustError};
@@ -96,14 +97,12 @@ impl TryFrom<RawCommand> for Command {
             RawCommand::Wait {
                 tokens,
                 timeout,
-                termination_log,
                 container_log,
             } => {
                 let tokens = Tokens::parse(tokens)?;
                 Self::Wait(WaitSettings {
                     tokens,
                     timeout,
-                    termination_log,
                     container_log,
                 })
             }
@@ -118,6 +117,8 @@ pub struct Tokens {
     pub endpoints: Vec<Endpoint>,
     /// Where their tokens are put.
     pub directory: TokenDir,
+    /// The container's termination message.
+    pub last_words: LastWords,
     /// Which URLs are acceptable.
     pub transport: Transport,
     /// Where events go.
@@ -130,6 +131,7 @@ impl Tokens {
             mut endpoints,
             files,
             token_dir,
+            termination_log,
             log_format,
             danger_plain_http,
         } = raw;
@@ -154,6 +156,7 @@ impl Tokens {
         Ok(Self {
             endpoints,
             directory,
+            last_words: LastWords::new(termination_log),
             transport,
             log,
         })
@@ -265,8 +268,6 @@ pub struct WaitSettings {
     pub tokens: Tokens,
     /// How long to wait.
     pub timeout: Duration,
-    /// The container's termination message.
-    pub termination_log: PathBuf,
     /// The container's log.
     pub container_log: PathBuf,
 }

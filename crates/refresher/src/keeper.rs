@@ -11,11 +11,12 @@ use std::time::Duration;
 use rand::SeedableRng as _;
 use rand::rngs::SmallRng;
 use thiserror::Error;
-use tokio::time::{Instant, sleep};
+use tokio::time::Instant;
 
 use crate::client::{ExchangeError, Exchanger};
 use crate::clock::{self, WallTime};
 use crate::config::{Endpoint, EndpointName, ExchangeSettings};
+use crate::last_words::LastWords;
 use crate::log::{Log, render_chain, render_span};
 use crate::metrics::Metrics;
 use crate::schedule::{Retries, Urgency, exchange_limit, refresh_after};
@@ -29,6 +30,7 @@ pub(crate) struct Keeper {
     exchanger: Arc<Exchanger>,
     request_timeout: Duration,
     directory: TokenDir,
+    last_words: LastWords,
     log: Log,
     metrics: Arc<Metrics>,
     rng: SmallRng,
@@ -49,21 +51,23 @@ impl Keeper {
             request_timeout,
         } = settings;
         let exchanger = Arc::new(Exchanger::new(ca, tokens.transport));
-        let keep = |endpoint: Endpoint| Self {
-            subject_token: subject_token_dir.join(endpoint.name.as_str()),
-            exchanger: Arc::clone(&exchanger),
-            request_timeout,
-            directory: tokens.directory.clone(),
-            log: tokens.log,
-            metrics: Arc::clone(metrics),
-            rng: SmallRng::seed_from_u64(seed()),
+        let keep = |endpoint: Endpoint| {
             // A container that was restarted finds the token of the one before.
-            expires: tokens
-                .directory
-                .load_token(&endpoint.name, clock::now())
-                .ok()
-                .map(|token| token.expires()),
-            endpoint,
+            let found = tokens.directory.load_token(&endpoint.name, clock::now());
+            let expires = found.ok().map(|token| token.expires());
+            metrics.record_found(&endpoint.name, expires);
+            Self {
+                subject_token: subject_token_dir.join(endpoint.name.as_str()),
+                exchanger: Arc::clone(&exchanger),
+                request_timeout,
+                directory: tokens.directory.clone(),
+                last_words: tokens.last_words.clone(),
+                log: tokens.log,
+                metrics: Arc::clone(metrics),
+                rng: SmallRng::seed_from_u64(seed()),
+                expires,
+                endpoint,
+            }
         };
         tokens.endpoints.into_iter().map(keep).collect()
     }
@@ -92,7 +96,7 @@ impl Keeper {
         outcome
     }
 
-    /// Tries until it works, or until the next try would be after the end.
+    /// Tries until it works, or until the next try would be after the end; no try lasts beyond it.
     async fn retry_until(&mut self, end: Option<Instant>) -> Outcome {
         let urgency = if self.left().is_zero() {
             Urgency::Starving
@@ -101,7 +105,10 @@ impl Keeper {
         };
         let mut retries = Retries::new(urgency);
         loop {
-            let Err(error) = self.refresh().await else {
+            let most = end.map_or(self.request_timeout, |end| {
+                self.request_timeout.min(end.duration_since(Instant::now()))
+            });
+            let Err(error) = self.refresh(most).await else {
                 return Outcome::Written;
             };
             let delay = retries.next_delay(error.retry_after(), self.left(), &mut self.rng);
@@ -110,13 +117,13 @@ impl Keeper {
                 return Outcome::GaveUp;
             }
             self.report_failure(&error, Some(delay));
-            self.rest_and_report_death(delay).await;
+            self.rest_and_report_death(&error, delay).await;
         }
     }
 
-    async fn refresh(&mut self) -> Result<(), RefreshError> {
+    async fn refresh(&mut self, most: Duration) -> Result<(), RefreshError> {
         let subject_token = self.load_subject_token()?;
-        let limit = exchange_limit(self.left(), self.request_timeout);
+        let limit = exchange_limit(self.left(), most);
         let token = self
             .exchanger
             .exchange(
@@ -158,26 +165,35 @@ impl Keeper {
     }
 
     /// Rests, and says so if the token in the file ends meanwhile.
-    async fn rest_and_report_death(&mut self, delay: Duration) {
-        let end = Instant::now() + delay;
+    async fn rest_and_report_death(&mut self, error: &RefreshError, delay: Duration) {
+        let mut rest = delay;
         if let Some(expires) = self.expires {
-            let left = expires.left_at(clock::now());
+            let left = self.left();
             if left <= delay {
-                sleep(left).await;
+                clock::rest(left).await;
                 self.expires = None;
-                let fields = [
-                    ("endpoint", self.name().to_string()),
-                    ("expired", expires.rfc3339()),
-                ];
-                self.log
-                    .error("the token has expired and there is no new one", &fields);
+                rest = delay.saturating_sub(left);
+                self.report_death(error, expires, rest);
             }
         }
-        tokio::time::sleep_until(end).await;
+        clock::rest(rest).await;
+    }
+
+    fn report_death(&self, error: &RefreshError, expires: WallTime, rest: Duration) {
+        let fields = [
+            ("endpoint", self.name().to_string()),
+            ("code", error.code().to_owned()),
+            ("detail", error.render()),
+            ("next_try", render_span(rest)),
+            ("expired", expires.rfc3339()),
+        ];
+        self.log
+            .error("the token has expired and there is no new one", &fields);
     }
 
     fn report_success(&self, rest: Option<Duration>) {
         self.directory.clear_status(self.name());
+        self.last_words.take_back();
         self.metrics.record_success(self.name(), self.expires, rest);
         let mut fields = vec![("endpoint", self.name().to_string())];
         fields.extend(self.expires.map(|expires| ("expires", expires.rfc3339())));
@@ -188,10 +204,10 @@ impl Keeper {
     fn report_failure(&self, error: &RefreshError, delay: Option<Duration>) {
         let detail = error.render();
         let code = error.code();
-        self.directory.leave_status(
-            self.name(),
-            &format!("the last exchange failed: {detail} ({code})"),
-        );
+        let reason = format!("the last exchange failed: {detail} ({code})");
+        if self.directory.leave_status(self.name(), &reason).is_err() {
+            self.last_words.say(&reason);
+        }
         self.metrics.record_failure(self.name(), code, delay);
         let left = self.left();
         let fields = [

@@ -20,6 +20,7 @@ pub mod client;
 pub mod clock;
 pub mod config;
 pub mod files;
+pub mod last_words;
 pub mod log;
 pub mod metrics;
 pub mod run;

@@ -37,6 +37,11 @@ impl Metrics {
         Self(Mutex::new(endpoints.iter().map(series).collect()))
     }
 
+    /// A token was in the file at the start, or none.
+    pub fn record_found(&self, name: &EndpointName, expires: Option<WallTime>) {
+        self.change(name, |series| series.expires = expires);
+    }
+
     /// A new token is in the file.
     pub fn record_success(
         &self,

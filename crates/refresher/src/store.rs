@@ -94,9 +94,12 @@ impl TokenDir {
         Ok(TokenText::parse(&text, now)?)
     }
 
-    /// Leaves the reason of the last failure for `wait`. If that fails too, `wait` does without.
-    pub fn leave_status(&self, name: &EndpointName, reason: &str) {
-        drop(self.replace(name, STATUS_FILE, reason.as_bytes()));
+    /// Leaves the reason of the last failure for `wait`.
+    ///
+    /// # Errors
+    /// As [`replace_token`](Self::replace_token).
+    pub fn leave_status(&self, name: &EndpointName, reason: &str) -> Result<(), StoreError> {
+        self.replace(name, STATUS_FILE, reason.as_bytes())
     }
 
     /// Takes away the reason of a failure that is over.
@@ -331,7 +334,8 @@ mod tests {
     fn a_status_is_shown_as_foreign_text_is() {
         let (_volume, tokens, name) = volume();
         let long = "a".repeat(100);
-        tokens.leave_status(&name, &format!("bad\nline {long}"));
+        let left = tokens.leave_status(&name, &format!("bad\nline {long}"));
+        assert!(left.is_ok());
         let shown = tokens.load_status(&name);
         assert_eq!(shown.as_deref(), Some("bad line [hidden]"));
     }

@@ -4,7 +4,6 @@
 //! `kubectl describe pod` shows, and to the container's log.
 
 use std::fs::OpenOptions;
-use std::io::{self, Write as _};
 use std::path::Path;
 use std::process::ExitCode;
 use std::time::Duration;
@@ -13,6 +12,7 @@ use tokio::time::{Instant, sleep};
 
 use crate::clock;
 use crate::config::{Endpoint, ProbeSettings, Question, Tokens, WaitSettings};
+use crate::last_words::write_line;
 use crate::log::render_span;
 use crate::schedule::next_trace_by;
 
@@ -21,14 +21,13 @@ pub async fn wait(settings: WaitSettings) -> ExitCode {
     let WaitSettings {
         tokens,
         timeout,
-        termination_log,
         container_log,
     } = settings;
     let end = Instant::now() + timeout;
     while let Some(reason) = first_absence(&tokens) {
         if Instant::now() >= end {
             let reason = format!("{reason} (waited {})", render_span(timeout));
-            tell(&tokens, &reason, &termination_log, &container_log);
+            tell(&tokens, &reason, &container_log);
             return ExitCode::FAILURE;
         }
         sleep(INTERVAL).await;
@@ -54,8 +53,11 @@ pub fn probe(settings: &ProbeSettings) -> ExitCode {
 fn first_silence(tokens: &Tokens) -> Option<String> {
     let now = clock::now();
     let directory = &tokens.directory;
+    // Where the volume cannot be written.
+    let said = tokens.last_words.time();
     tokens.endpoints.iter().find_map(|Endpoint { name, .. }| {
-        let due = next_trace_by(directory.token_times(name), directory.failure_time(name));
+        let failure = directory.failure_time(name).max(said);
+        let due = next_trace_by(directory.token_times(name), failure);
         (due < now).then(|| {
             let since = render_span(now.left_at(due));
             format!("no sign of life for endpoint {name}: a try was due {since} ago")
@@ -72,31 +74,21 @@ fn first_absence(tokens: &Tokens) -> Option<String> {
         let cause = tokens
             .directory
             .load_status(name)
+            .or_else(|| tokens.last_words.read())
             .unwrap_or_else(|| "the sidecar has recorded no failure".to_owned());
         Some(format!("no token for endpoint {name}: {absence}; {cause}"))
     })
 }
 
-/// Best effort: outside a container there is neither file.
-fn tell(tokens: &Tokens, reason: &str, termination_log: &Path, container_log: &Path) {
+/// Best effort: outside a container there is no such file.
+fn tell(tokens: &Tokens, reason: &str, container_log: &Path) {
     tokens.log.error(reason, &[]);
-    drop(write_line(
-        OpenOptions::new().write(true).truncate(true),
-        termination_log,
-        reason,
-    ));
+    tokens.last_words.say(reason);
     drop(write_line(
         OpenOptions::new().append(true),
         container_log,
         reason,
     ));
-}
-
-/// The file is not created: a path that is wrong must not fill a volume.
-fn write_line(options: &OpenOptions, path: &Path, line: &str) -> io::Result<()> {
-    options
-        .open(path)?
-        .write_all(format!("{line}\n").as_bytes())
 }
 
 const INTERVAL: Duration = Duration::from_millis(20);

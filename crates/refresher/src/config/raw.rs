@@ -49,13 +49,6 @@ pub(super) enum RawCommand {
         /// How long to wait, e.g. 10s
         #[arg(long, env = "STS_WAIT_TIMEOUT", default_value = "10s", value_parser = parse_duration)]
         timeout: Duration,
-        /// Where Kubernetes looks for a container's last words
-        #[arg(
-            long,
-            env = "STS_TERMINATION_LOG",
-            default_value = "/dev/termination-log"
-        )]
-        termination_log: PathBuf,
         /// Where the container's log is written, since a hook's output is shown nowhere
         #[arg(long, env = "STS_CONTAINER_LOG", default_value = "/proc/1/fd/2")]
         container_log: PathBuf,
@@ -114,6 +107,16 @@ pub(super) struct RawTokens {
         default_value = "/var/run/secrets/sts.tremolo.io/tokens"
     )]
     pub(super) token_dir: PathBuf,
+    /// Where Kubernetes looks for a container's last words
+    ///
+    /// `wait` writes the reason there when it gives up, `run` and `once` where they cannot leave it in <TOKEN_DIR>.
+    #[arg(
+        long,
+        env = "STS_TERMINATION_LOG",
+        value_name = "FILE",
+        default_value = "/dev/termination-log"
+    )]
+    pub(super) termination_log: PathBuf,
     /// The form of log lines
     #[arg(long, env = "STS_LOG_FORMAT", value_enum, default_value_t = Format::Text)]
     pub(super) log_format: Format,

@@ -10,7 +10,10 @@ use crate::sts::{Answer, Sts};
 
 #[test]
 fn ref_012_one_thread_rests_without_waking_up() {
-    let pod = Pod::new(&Sts::start(Answer::Token(900)));
+    let sts = Sts::start(Answer::Token(900));
+    // By a name, as in a cluster: its look-up takes a thread, which must end too.
+    let url = format!("https://localhost:{}/aws/token", sts.address.port());
+    let pod = Pod::at(&url, &sts.ca());
     let running = pod.start(&["run"]);
     running.wait_for_log("wrote a new token");
     running.wait_for_rest();
@@ -42,6 +45,25 @@ fn metrics_are_served_where_they_are_turned_on() {
         token.split('.').all(|part| !answer.contains(part)),
         "{answer}"
     );
+}
+
+#[test]
+fn metrics_know_the_token_that_a_restarted_container_finds() {
+    let sts = Sts::start(Answer::Token(900));
+    let mut pod = Pod::new(&sts);
+    pod.get_token();
+    sts.answer_from_now_on(Answer::Hang);
+    let address = free_address();
+    pod.set("STS_METRICS_LISTEN", &address);
+    let _running = pod.start(&["run"]);
+    // The port is there before the request is.
+    sts.wait_for_requests(2);
+    let answer = ask(&address, "/metrics");
+    let now = refresher::clock::now().unix_seconds();
+    let key = "\nsts_refresher_token_expiry_timestamp_seconds{endpoint=\"aws\"} ";
+    let (_, rest) = answer.split_once(key).unwrap_or_else(|| panic!("{answer}"));
+    let expires: u64 = rest.lines().next().unwrap().parse().unwrap();
+    assert!((now + 800..=now + 900).contains(&expires), "{answer}");
 }
 
 #[test]
