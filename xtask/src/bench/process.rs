@@ -8,6 +8,8 @@ use std::time::Duration;
 use anyhow::{Context, Result};
 use nix::sys::resource::{UsageWho, getrusage};
 use nix::sys::time::TimeVal;
+use nix::time::{clock_getcpuclockid, clock_gettime};
+use nix::unistd::Pid;
 
 /// A process that is killed when this is dropped.
 #[derive(Debug)]
@@ -40,7 +42,7 @@ impl Child {
         Ok(self.0.try_wait()?.is_none())
     }
 
-    /// The CPU time is the main thread's.
+    /// The CPU time is that of all its threads, also of those that have ended, as that of a look-up has.
     pub(crate) fn usage(&self) -> Result<Usage> {
         let read = |file: &str| {
             let path = format!("/proc/{}/{file}", self.0.id());
@@ -48,11 +50,11 @@ impl Child {
         };
         let status = read("status")?;
         let memory = read("smaps_rollup")?;
-        // Nanoseconds on a CPU; exact, where utime and stime count ticks of 10 ms.
-        let schedule = read("schedstat")?;
-        let nanoseconds = schedule.split(' ').next().unwrap_or_default().parse()?;
+        // Exact, where utime and stime count ticks of 10 ms.
+        let pid = Pid::from_raw(self.0.id().try_into()?);
+        let cpu = clock_gettime(clock_getcpuclockid(pid)?)?;
         Ok(Usage {
-            cpu: Duration::from_nanos(nanoseconds),
+            cpu: cpu.into(),
             resident: u64::from(number(&memory, "Rss:")?) * 1024,
             anonymous: u64::from(number(&memory, "Anonymous:")?) * 1024,
             threads: number(&status, "Threads:")?,

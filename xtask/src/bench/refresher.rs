@@ -159,6 +159,7 @@ fn wakes_at_rest(running: &[(standalone::Pod, Child)]) -> Result<f64> {
     let wakes: Vec<_> = resting
         .map(|(before, after)| f64::from(after.1.wakes - before.1.wakes))
         .collect();
+    ensure!(!wakes.is_empty(), "each sidecar refreshed in these seconds");
     Ok(median(&wakes))
 }
 
