@@ -246,6 +246,7 @@ injector:
     form: {{ .Values.refresher.form }}
     tokenLifetime: {{ .Values.refresher.tokenLifetime }}
     gate: {{ .Values.refresher.gate }}
+    liveness: {{ .Values.refresher.liveness }}
     {{- with .Values.refresher.metricsPort }}
     metricsPort: {{ . }}
     {{- end }}

@@ -261,6 +261,8 @@ pub struct SidecarSettings {
     pub token_seconds: u64,
     /// What holds the application back.
     pub gate: Gate,
+    /// Whether the kubelet restarts one that leaves no trace of its work.
+    pub liveness: bool,
     /// How long a hook holds it back at most, as the refresher reads it.
     pub wait_timeout: String,
     /// Where it serves metrics, if it does.
@@ -279,6 +281,7 @@ impl SidecarSettings {
             image_pull_policy,
             token_lifetime,
             gate,
+            liveness,
             wait_timeout,
             metrics_port,
             resources,
@@ -288,6 +291,7 @@ impl SidecarSettings {
             image_pull_policy: image_pull_policy.clone(),
             token_seconds: token_lifetime.as_secs(),
             gate: *gate,
+            liveness: *liveness,
             wait_timeout: render_duration(*wait_timeout),
             metrics_port: *metrics_port,
             resources: resources.clone(),

@@ -249,6 +249,7 @@ fn render(
         image_pull_policy,
         token_seconds: _,
         gate,
+        liveness,
         wait_timeout,
         metrics_port,
         resources,
@@ -282,6 +283,9 @@ fn render(
         let (field, value) = render_gate(*gate);
         fields.insert(field.to_owned(), value);
     }
+    if let (true, Some(fields)) = (*liveness && role != Role::First, fields(&mut container)) {
+        fields.insert("livenessProbe".to_owned(), render_liveness());
+    }
     // Who fetches once serves nobody.
     let port = metrics_port.filter(|_| role != Role::First);
     if let (Some(port), Some(fields)) = (port, fields(&mut container)) {
@@ -311,6 +315,17 @@ fn render_gate(gate: Gate) -> (&'static str, Value) {
             }),
         ),
     }
+}
+
+/// Each minute, and three in a row: each probe is a process, and a sidecar that has just started may have nothing to show yet.
+fn render_liveness() -> Value {
+    json!({
+        "exec": {"command": [PROGRAM, "probe", "--liveness"]},
+        "periodSeconds": 60,
+        "timeoutSeconds": 5,
+        "successThreshold": 1,
+        "failureThreshold": 3,
+    })
 }
 
 /// The shared volume: in memory, so that no token reaches a disk.
@@ -381,9 +396,11 @@ mod tests {
             "successThreshold",
             "timeoutSeconds",
         ];
-        assert!(
-            defaulted.iter().all(|field| probe[field].is_u64()),
-            "{probe}"
-        );
+        for probe in [probe, render_liveness()] {
+            assert!(
+                defaulted.iter().all(|field| probe[field].is_u64()),
+                "{probe}"
+            );
+        }
     }
 }

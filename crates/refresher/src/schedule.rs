@@ -97,8 +97,13 @@ pub fn exchange_limit(left: Duration, most: Duration) -> Duration {
 
 /// The instant by which `run` has left its next trace, if it works: a new token, or the reason of a failure.
 ///
-/// `token` is when the token in the file was written and when it ends, `failure` when the last failure was noted.
-pub fn next_trace_by(token: Option<(WallTime, WallTime)>, failure: Option<WallTime>) -> WallTime {
+/// `token` is when the token in the file was written and when it ends, `failure` when the last failure was noted, and `begun`, where there is
+/// neither, when the volume was last touched: the first exchange was due then.
+pub fn next_trace_by(
+    token: Option<(WallTime, WallTime)>,
+    failure: Option<WallTime>,
+    begun: Option<WallTime>,
+) -> WallTime {
     let after_token = token.map(|(written, expires)| {
         let life = expires.left_at(written);
         written.plus(life.mul_f64(LATEST_REFRESH))
@@ -106,6 +111,7 @@ pub fn next_trace_by(token: Option<(WallTime, WallTime)>, failure: Option<WallTi
     let after_failure = failure.map(|noted| noted.plus(LONGEST_WAIT));
     after_token
         .max(after_failure)
+        .or(begun)
         .map_or(WallTime::END, |trace| trace.plus(LONGEST_EXCHANGE))
 }
 
@@ -204,10 +210,13 @@ mod tests {
     fn a_trace_is_due_after_the_latest_refresh_or_the_longest_wait() {
         let at = WallTime::from_unix_seconds;
         let token = Some((at(1000), at(2000)));
-        assert_eq!(next_trace_by(token, None), at(1000 + 450 + 60));
-        assert_eq!(next_trace_by(token, Some(at(1400))), at(1400 + 600 + 60));
-        assert_eq!(next_trace_by(None, Some(at(10))), at(10 + 600 + 60));
-        assert_eq!(next_trace_by(None, None), WallTime::END);
+        let begun = Some(at(5));
+        assert_eq!(next_trace_by(token, None, begun), at(1000 + 450 + 60));
+        let failed = next_trace_by(token, Some(at(1400)), begun);
+        assert_eq!(failed, at(1400 + 600 + 60));
+        assert_eq!(next_trace_by(None, Some(at(10)), begun), at(10 + 600 + 60));
+        assert_eq!(next_trace_by(None, None, begun), at(5 + 60));
+        assert_eq!(next_trace_by(None, None, None), WallTime::END);
     }
 
     #[test]

@@ -74,6 +74,17 @@ impl TokenDir {
         self.written(name, STATUS_FILE)
     }
 
+    /// When something was last made or removed in the endpoint's directory; before there is one, when the volume was made.
+    pub fn touched(&self, name: &EndpointName) -> Option<WallTime> {
+        let own = fs::metadata(self.0.join(name.as_str()));
+        let modified = own
+            .or_else(|_| fs::metadata(&self.0))
+            .ok()?
+            .modified()
+            .ok()?;
+        Some(WallTime::of(modified))
+    }
+
     fn written(&self, name: &EndpointName, file: &str) -> Option<WallTime> {
         let file = self.open(name, file).ok()?;
         Some(WallTime::of(file.metadata().ok()?.modified().ok()?))

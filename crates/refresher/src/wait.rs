@@ -57,7 +57,11 @@ fn first_silence(tokens: &Tokens) -> Option<String> {
     let said = tokens.last_words.time();
     tokens.endpoints.iter().find_map(|Endpoint { name, .. }| {
         let failure = directory.failure_time(name).max(said);
-        let due = next_trace_by(directory.token_times(name), failure);
+        let due = next_trace_by(
+            directory.token_times(name),
+            failure,
+            directory.touched(name),
+        );
         (due < now).then(|| {
             let since = render_span(now.left_at(due));
             format!("no sign of life for endpoint {name}: a try was due {since} ago")

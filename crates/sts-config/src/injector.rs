@@ -48,6 +48,8 @@ pub struct SidecarConfig {
     pub token_lifetime: Duration,
     /// What holds the application back until its token is there.
     pub gate: Gate,
+    /// Whether the kubelet restarts a sidecar that leaves no trace of its work.
+    pub liveness: bool,
     /// How long a hook holds it back at most, before the sidecar is restarted.
     pub wait_timeout: Duration,
     /// Where it serves metrics, if it does.
@@ -129,6 +131,7 @@ impl SidecarConfig {
             Duration::from_secs(3600),
         );
         let gate = section.or("gate", parse_gate, Gate::Hook);
+        let liveness = section.flag("liveness");
         let wait_timeout = section.or("waitTimeout", parse_wait, Duration::from_secs(10));
         let has_port = section.has("metricsPort");
         let metrics_port = section.optional("metricsPort", parse_port);
@@ -142,6 +145,7 @@ impl SidecarConfig {
             image_pull_policy: policy?,
             token_lifetime: token_lifetime?,
             gate: gate?,
+            liveness: liveness?,
             wait_timeout: wait_timeout?,
             metrics_port: if has_port { Some(metrics_port?) } else { None },
             resources,

@@ -66,6 +66,7 @@ fn sample_configuration_gives_two_endpoints_and_a_sidecar() {
         (3600, "10s")
     );
     assert_eq!(sidecar.gate, injector::settings::Gate::Hook);
+    assert!(!sidecar.liveness);
     assert_eq!(sidecar.resources["limits"]["memory"], "32Mi");
 }
 

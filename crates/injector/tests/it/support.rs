@@ -57,6 +57,7 @@ pub(crate) fn settings() -> Settings {
             image_pull_policy: "IfNotPresent".to_owned(),
             token_seconds: 3600,
             gate: Gate::Hook,
+            liveness: false,
             wait_timeout: "10s".to_owned(),
             metrics_port: None,
             resources: json!({"requests": {"cpu": "5m"}, "limits": {"memory": "32Mi"}}),

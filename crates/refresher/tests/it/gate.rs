@@ -156,6 +156,23 @@ fn liveness_sees_a_run_that_leaves_no_trace() {
     assert_eq!(pod.call(&["probe", "--liveness"]).code, Some(0));
 }
 
+#[test]
+fn liveness_sees_a_run_that_never_began() {
+    let pod = Pod::new(&refusing());
+    let volume = fs::File::open(pod.path("tokens")).unwrap();
+    assert_eq!(pod.call(&["probe", "--liveness"]).code, Some(0));
+    let made = now() - Duration::from_secs(70);
+    volume
+        .set_times(fs::FileTimes::new().set_modified(made))
+        .unwrap();
+    let ended = pod.call(&["probe", "--liveness"]);
+    assert_eq!(ended.code, Some(1), "{}", ended.log);
+    // In the midst of its first exchange it is silent too, but not for so long; what it then says counts.
+    let running = pod.start(&["run"]);
+    running.wait_for_log("code=refused");
+    assert_eq!(pod.call(&["probe", "--liveness"]).code, Some(0));
+}
+
 fn now() -> std::time::SystemTime {
     let now = refresher::clock::now().unix_seconds();
     std::time::UNIX_EPOCH + Duration::from_secs(now)
