@@ -45,6 +45,7 @@ pub(crate) fn run(workspace: &Workspace, options: &Options) -> Result<()> {
     table.row("program, and so image", mebibytes(bytes), "MiB", Some(4.0));
     let sts = Standalone::start(workspace)?;
     measure_starts(&mut table, &sts, &program, options.starts)?;
+    measure_parts(&mut table, &sts, &program)?;
     measure_steady(&mut table, &sts, &program, options.sidecars)?;
     drop(sts);
     if options.pods > 0 {
@@ -82,6 +83,28 @@ fn measure_starts(
     );
     let each = cpu.as_secs_f64() * 1e3 / f64::from(u32::try_from(starts)?);
     table.row("  of it CPU, mean", each, "ms", None);
+    Ok(())
+}
+
+/// What is resident before there is a TLS client: of a program that only looks at files, and of one that would exchange if it had
+/// something to exchange. What the steady state has more is TLS, HTTP and the exchange.
+fn measure_parts(table: &mut Table, sts: &Standalone, program: &Path) -> Result<()> {
+    say("parts");
+    for (title, subcommand) in [
+        ("resident memory of `wait`", "wait"),
+        ("resident memory of a `run` at its start", "run"),
+    ] {
+        let pod = sts.pod()?;
+        let mut command = pod.command(program, subcommand);
+        command.env("STS_SUBJECT_TOKEN_DIR", "/nonexistent");
+        let mut child = Child::spawn(&mut command, &pod.log())?;
+        thread::sleep(Duration::from_secs(1));
+        ensure!(child.is_running()?, "{subcommand} ended");
+        let usage = child.usage()?;
+        table.row(title, mebibytes(usage.resident), "MiB", None);
+        let anonymous = mebibytes(usage.anonymous);
+        table.row("  of it anonymous", anonymous, "MiB", None);
+    }
     Ok(())
 }
 
