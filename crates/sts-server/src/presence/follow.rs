@@ -3,8 +3,9 @@
 //! Not kube's `watcher`: it does not tell when it opens a watch, and without that a cluster in which nothing happens cannot be told from a
 //! dead connection. (Bookmarks are no help: kube-apiserver sends none while nothing happens.)
 
+use std::collections::HashSet;
 use std::pin::pin;
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use futures_util::StreamExt as _;
@@ -49,6 +50,9 @@ pub(super) struct Followed {
     keys: Vec<LabelKey>,
     index: Index,
     misses: Misses,
+    /// What was seen to go while everything is listed anew: the list is of the time when it began, and must not bring the dead back for as
+    /// long as it takes until the watch from there has told it again. `None` while nothing is listed.
+    gone: Mutex<Option<HashSet<u128>>>,
     /// The last sign of life. `None` before the first list is through.
     sign: Mutex<Option<Moment>>,
 }
@@ -106,6 +110,7 @@ impl Followed {
             keys,
             index: Index::default(),
             misses: Misses::default(),
+            gone: Mutex::default(),
             sign: Mutex::default(),
         }
     }
@@ -125,6 +130,19 @@ impl Followed {
 
     fn give_sign(&self, at: Moment) {
         *self.sign.lock().unwrap_or_else(PoisonError::into_inner) = Some(at);
+    }
+
+    fn gone(&self) -> MutexGuard<'_, Option<HashSet<u128>>> {
+        self.gone.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Nothing that is known by its uid comes back. A namespace does, which is known by its name.
+    fn note_gone(&self, object: u128) {
+        if self.kind != Kind::Namespace
+            && let Some(gone) = self.gone().as_mut()
+        {
+            gone.insert(object);
+        }
     }
 
     /// What was kept of an object's labels.
@@ -211,10 +229,13 @@ impl Followed {
     /// Puts what was listed in place of what was known; the version to watch from.
     fn adopt(&self, list: List) -> String {
         let List {
-            entries,
+            mut entries,
             version,
             began,
         } = list;
+        for object in self.gone().take().unwrap_or_default() {
+            drop(entries.remove(&object));
+        }
         self.index.replace(entries);
         self.give_sign(began);
         tracing::info!(cluster = %self.cluster, kind = self.plural(), count = self.index.len(), "objects are listed");
@@ -236,6 +257,7 @@ impl Followed {
 
     async fn list(&self, client: &Client) -> Result<List, CallError> {
         let began = Moment::now();
+        *self.gone() = Some(HashSet::new());
         let mut entries = Entries::new();
         let mut next = None;
         loop {
@@ -312,7 +334,9 @@ impl Followed {
                 object.version().clone_into(version);
             }
             WatchEvent::Deleted(object) => {
-                self.index.remove(object.fingerprint(self.kind)?);
+                let fingerprint = object.fingerprint(self.kind)?;
+                self.index.remove(fingerprint);
+                self.note_gone(fingerprint);
                 object.version().clone_into(version);
             }
             WatchEvent::Bookmark(bookmark) => {

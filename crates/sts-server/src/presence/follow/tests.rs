@@ -178,3 +178,29 @@ async fn live_021_what_goes_while_everything_is_listed_anew_is_seen_to_go() {
     let (left, ()) = tokio::join!(follow(5), watching);
     assert_eq!(left, 0, "the list is not through yet");
 }
+
+/// The list is older than what the watch has told meanwhile, and the next watch may take its time to tell it again.
+#[tokio::test(start_paused = true)]
+async fn live_021_a_list_does_not_bring_back_what_went_while_it_was_made() {
+    let slow = |began: Instant| {
+        let again = began.elapsed() > LIST_EVERY;
+        let after = Duration::from_secs(if again { 15 } else { 0 });
+        let text = format!(r#"{{"metadata":{{"resourceVersion":"7"}},"items":[{POD}]}}"#);
+        (after, text)
+    };
+    let told_once = |_, began: Instant| match began.elapsed().checked_sub(LIST_EVERY) {
+        None => events(Body::empty()),
+        Some(late) if late < Duration::from_secs(10) => {
+            events(format!("{{\"type\":\"DELETED\",\"object\":{POD}}}\n"))
+        }
+        Some(_) => events(Body::from_stream(stream::pending::<
+            Result<Bytes, Infallible>,
+        >())),
+    };
+    let api_server = ApiServerLike::listing(slow, told_once);
+    let followed = api_server.follow();
+    let until = api_server.began + LIST_EVERY + Duration::from_secs(20);
+    assert!(timeout_at(until, followed.follow()).await.is_err());
+    assert_eq!(api_server.lists.load(Ordering::Relaxed), 2, "it is listed");
+    assert_eq!(followed.len(), 0);
+}
