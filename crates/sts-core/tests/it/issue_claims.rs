@@ -11,6 +11,7 @@ use sts_core::ident::{Role, TokenId};
 use sts_core::keys::Algorithm;
 use sts_core::liveness::accept_offline;
 use sts_core::policy::{Attribute, Filter, Policy, RoleBinding, RolePattern};
+use sts_core::sign::SignError;
 use sts_core::template::Template;
 use test_support::{TestKey, TokenBuilder};
 
@@ -166,18 +167,27 @@ fn openunisons_additional_attributes_become_claims() {
     assert_eq!(token.get("where"), None);
 }
 
+/// Up to what the sidecar writes, and not a character more.
 #[test]
 fn iss_011_a_token_that_is_too_long_is_not_issued() {
-    let mut endpoint = endpoint(Algorithm::Es256);
-    let text = || ClaimSource::Text("x".repeat(1000));
-    endpoint.template.additional = (0..15)
-        .map(|number| added(&format!("c{number}"), text()))
-        .collect();
-    let refused = exchange(&endpoint, &valid(), None).unwrap_err();
-    let Refused::Issue(IssueError::Claims(error)) = refused else {
+    const LONGEST: usize = 16 * 1024;
+    let length = |padding: usize| {
+        let mut endpoint = endpoint(Algorithm::Es256);
+        let padding = ClaimSource::Text("x".repeat(padding));
+        endpoint.template.additional = vec![added("padding", padding)];
+        let issued = exchange(&endpoint, &valid(), None);
+        issued.map(|issued| issued.token.expose().len())
+    };
+    let short = length(10_000).unwrap();
+    let fitting = 10_000 + (LONGEST - short) / 4 * 3;
+    let lengths = (fitting..=fitting + 3).map(length).collect::<Vec<_>>();
+    assert!(lengths.contains(&Ok(LONGEST)), "{lengths:?}");
+    let refused = length(fitting + 4).unwrap_err();
+    let Refused::Issue(error) = refused else {
         panic!("{refused:?}")
     };
     assert_eq!(error.code(), "token_too_long");
+    assert_eq!(IssueError::Sign(SignError).code(), "sign_failed");
 }
 
 /// A token as most are: with the default claims, a little more, and names of some length.
