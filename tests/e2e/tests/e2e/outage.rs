@@ -1,13 +1,11 @@
 //! The STS is away for half of a token's life, its CA changes meanwhile, a sidecar is killed, and AWS's own client notices nothing.
 
-use std::fs;
-use std::path::Path;
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 use serde_json::{Map, Value, json};
 
-use crate::own::{APPLICATION_RESTARTS, Own, SIDECAR_RESTARTS, now};
+use crate::own::{APPLICATION_RESTARTS, Own, SIDECAR_RESTARTS, now, process_in};
 use crate::release::text;
 use crate::stage::{ALLOWED, ISSUER, Stage, labelled_pod, output, stage, wait_for};
 use crate::tokens::claims;
@@ -160,18 +158,9 @@ fn certificate(stage: &Stage) -> Result<String> {
     stage.kubectl(&["-n", NAME, "get", "secret", &secret, "-o", path])
 }
 
-/// As the kernel does where memory is short. The tests see the node's processes.
+/// As the kernel does where memory is short.
 fn kill_sidecar() -> Result<()> {
-    let host = format!("HOSTNAME={NAME}");
-    let is_it = |folder: &Path| {
-        let read = |file: &str| fs::read(folder.join(file)).unwrap_or_default();
-        let environment = read("environ");
-        let mut entries = environment.split(|byte| *byte == 0);
-        read("cmdline") == b"/refresher\0run\0" && entries.any(|entry| entry == host.as_bytes())
-    };
-    let mut processes = fs::read_dir("/proc")?.filter_map(|entry| Some(entry.ok()?.path()));
-    let process = processes.find(|folder| is_it(folder));
-    let process = process.context("the pod has no sidecar")?;
+    let process = process_in(NAME, "run")?.context("the pod has no sidecar")?;
     let pid = text(&process)?.trim_start_matches("/proc/");
     output(std::process::Command::new("kill").args(["-9", pid])).map(drop)
 }

@@ -1,5 +1,7 @@
 //! A release of one test's own.
 
+use std::fs;
+use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use anyhow::{Result, ensure};
@@ -91,6 +93,12 @@ impl Own {
             .map(drop)
     }
 
+    /// What a container of the sidecar that has ended left in its log.
+    pub(crate) fn previous_log(&self, stage: &Stage, pod: &str) -> Result<String> {
+        let container = ["-c", "kube-sts-refresher", "--previous"];
+        stage.kubectl(&[&["-n", &self.pods, "logs", pod], &container[..]].concat())
+    }
+
     /// How long a deletion takes.
     pub(crate) fn deletion(&self, stage: &Stage, pod: &str) -> Result<Duration> {
         let start = now();
@@ -105,6 +113,22 @@ impl Own {
         stage.forget("default", &format!("namespace/{pods}"));
         Ok(())
     }
+}
+
+/// The sidecar's program at work on a command in the pod of that name. The tests see the node's processes.
+pub(crate) fn process_in(pod: &str, command: &str) -> Result<Option<PathBuf>> {
+    let (host, line) = (
+        format!("HOSTNAME={pod}"),
+        format!("/refresher\0{command}\0"),
+    );
+    let is_it = |folder: &PathBuf| {
+        let read = |file: &str| fs::read(folder.join(file)).unwrap_or_default();
+        let environment = read("environ");
+        let mut entries = environment.split(|byte| *byte == 0);
+        read("cmdline") == line.as_bytes() && entries.any(|entry| entry == host.as_bytes())
+    };
+    let mut processes = fs::read_dir("/proc")?.filter_map(|entry| Some(entry.ok()?.path()));
+    Ok(processes.find(is_it))
 }
 
 pub(crate) const SIDECAR_RESTARTS: &str = "{.status.initContainerStatuses[0].restartCount}";
