@@ -50,7 +50,7 @@ pub(crate) fn awscli(workspace: &Workspace) -> PathBuf {
     workspace.root.join("tests/tools/python/awscli.txt")
 }
 
-/// PyJWT and what it needs.
+/// PyJWT, Google's own library, and what they need beside the above.
 fn verifier(workspace: &Workspace) -> PathBuf {
     workspace.root.join("tests/tools/python/verifier.txt")
 }

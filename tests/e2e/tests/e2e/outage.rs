@@ -160,7 +160,7 @@ fn certificate(stage: &Stage) -> Result<String> {
 
 /// As the kernel does where memory is short.
 fn kill_sidecar() -> Result<()> {
-    let process = process_in(NAME, "run")?.context("the pod has no sidecar")?;
+    let process = process_in(NAME, &["/refresher", "run"])?.context("the pod has no sidecar")?;
     let pid = text(&process)?.trim_start_matches("/proc/");
     output(std::process::Command::new("kill").args(["-9", pid])).map(drop)
 }

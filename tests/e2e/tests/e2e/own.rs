@@ -18,7 +18,10 @@ pub(crate) struct Own {
 impl Own {
     /// With an endpoint of its own making, for pods of a namespace beside it.
     pub(crate) fn gated(stage: &Stage, name: &'static str, gate: &str) -> Result<Self> {
-        let endpoint = endpoint_for(name, &format!("(namespace={name}-pods)"));
+        let endpoint = endpoint_for(name, &format!("(namespace={name}-pods)")).replace(
+            "tokenEnv: TOKEN_FILE",
+            &format!("tokenEnv: TOKEN_FILE, {GCP}"),
+        );
         let settings =
             format!("refresher: {{gate: {gate}, waitTimeout: 5s}}\nserver: {{replicas: 1}}");
         let own = Self::install(stage, name, &settings, &endpoint)?;
@@ -72,6 +75,11 @@ impl Own {
         stage.apply(&manifest).map(drop)
     }
 
+    /// A line of shell in the application.
+    pub(crate) fn exec(&self, stage: &Stage, pod: &str, line: &str) -> Result<String> {
+        stage.exec(&self.pods, pod, line)
+    }
+
     pub(crate) fn describe(&self, stage: &Stage, pod: &str) -> Result<String> {
         stage.kubectl(&["-n", &self.pods, "describe", "pod", pod])
     }
@@ -115,12 +123,9 @@ impl Own {
     }
 }
 
-/// The sidecar's program at work on a command in the pod of that name. The tests see the node's processes.
-pub(crate) fn process_in(pod: &str, command: &str) -> Result<Option<PathBuf>> {
-    let (host, line) = (
-        format!("HOSTNAME={pod}"),
-        format!("/refresher\0{command}\0"),
-    );
+/// The process with that command line in the pod of that name. The tests see the node's processes.
+pub(crate) fn process_in(pod: &str, line: &[&str]) -> Result<Option<PathBuf>> {
+    let (host, line) = (format!("HOSTNAME={pod}"), format!("{}\0", line.join("\0")));
     let is_it = |folder: &PathBuf| {
         let read = |file: &str| fs::read(folder.join(file)).unwrap_or_default();
         let environment = read("environ");
@@ -131,6 +136,9 @@ pub(crate) fn process_in(pod: &str, command: &str) -> Result<Option<PathBuf>> {
     Ok(processes.find(is_it))
 }
 
+/// The pool is nobody's.
+const GCP: &str =
+    "gcp: {provider: projects/123/locations/global/workloadIdentityPools/pool/providers/kube-sts}";
 pub(crate) const SIDECAR_RESTARTS: &str = "{.status.initContainerStatuses[0].restartCount}";
 pub(crate) const APPLICATION_RESTARTS: &str = "{.status.containerStatuses[0].restartCount}";
 

@@ -2,9 +2,10 @@
 
 use std::time::Duration;
 
-use anyhow::{Result, ensure};
+use anyhow::{Context as _, Result, ensure};
 
 use crate::own::{APPLICATION_RESTARTS, Own, SIDECAR_RESTARTS, process_in};
+use crate::release::text;
 use crate::stage::{ALLOWED, Stage, labelled_pod, stage, wait_for};
 
 /// Both gates: the application waits without a restart of its own, `kubectl describe` tells why, a pod that waits can be deleted, and
@@ -21,7 +22,7 @@ fn check_gate(
     own.says(stage, "deleted", reason)?;
     // Between two containers nothing holds it back, and anybody could delete it.
     wait_for("the pod to be held back", Duration::from_secs(60), || {
-        process_in("deleted", command).map(|found| found.map(drop))
+        process_in("deleted", &["/refresher", command]).map(|found| found.map(drop))
     })?;
     let deletion = own.deletion(stage, "deleted")?;
     ensure!(deletion <= longest_deletion, "deletion took {deletion:?}");
@@ -49,8 +50,35 @@ fn ref_005_a_hook_tells_why_a_pod_waits_and_lets_it_go_within_its_bound() -> Res
         log.contains("no token for endpoint hooked: ") && log.contains("(waited 5.0s)"),
         "the container's log does not say why its hook failed: {log}"
     );
+    check_google_reads(stage, &own, "patient")?;
     own.uninstall(stage)
 }
+
+/// Google's library takes the files for what it needs, as it finds them in the application's container.
+fn check_google_reads(stage: &Stage, own: &Own, pod: &str) -> Result<()> {
+    let application = process_in(pod, &["sleep", "100000"])?.context("no application")?;
+    let root = application.join("root");
+    let file = own.exec(stage, pod, "echo $GOOGLE_APPLICATION_CREDENTIALS")?;
+    let read = stage.python(GOOGLE, &[text(&root)?, file.trim()])?;
+    let token = own.exec(stage, pod, "cat $TOKEN_FILE")?;
+    ensure!(
+        read == format!("google.auth.identity_pool {token}\n"),
+        "Google's library does not read the token"
+    );
+    Ok(())
+}
+
+/// What is loaded only when it is needed has to be loaded before the container is entered, which has no Python.
+const GOOGLE: &str = "
+import os, sys
+import google.auth
+from google.auth import aws, identity_pool, pluggable
+from google.oauth2 import credentials
+root, file = sys.argv[1:]
+os.chroot(root)
+found, _ = google.auth.load_credentials_from_file(file, request=lambda *_, **__: None)
+print(type(found).__module__, found.retrieve_subject_token(None))
+";
 
 #[test]
 fn ref_005_a_probe_tells_why_a_pod_waits_and_lets_it_go_at_once() -> Result<()> {
