@@ -75,6 +75,11 @@ pub enum CelError {
         /// Of which object.
         name: &'static str,
     },
+    /// One `all`, `exists` or the like in another: five of them over long lists would never end.
+    #[error(
+        "all, exists and exists_one cannot stand in one another: write several rules instead, each of which allows"
+    )]
+    Nested,
     /// It comes out as something other than true or false, or as an error whatever the subject.
     #[error("this is not true or false of a subject: {reason}")]
     NoTruth {

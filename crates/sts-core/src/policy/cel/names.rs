@@ -79,6 +79,9 @@ pub(super) struct Asked {
 pub(super) fn check(expression: &IdedExpr) -> Result<Asked, CelError> {
     let mut names = Names::default();
     names.collect(expression);
+    if names.nested {
+        return Err(CelError::Nested);
+    }
     // What is bound would hide whom the expression is about, from us as well.
     let ours = [SUBJECT, NAMESPACE_LABELS, POD_LABELS];
     if let Some(name) = ours.into_iter().find(|name| names.bound.contains(name)) {
@@ -177,6 +180,10 @@ struct Names<'e> {
     texts: BTreeSet<&'e str>,
     /// The variables that `all` and the like bind themselves.
     bound: BTreeSet<&'e str>,
+    /// Whether what is looked at stands in one of these.
+    in_loop: bool,
+    /// Whether one of them stands in another.
+    nested: bool,
 }
 
 impl<'e> Names<'e> {
@@ -197,6 +204,8 @@ impl<'e> Names<'e> {
                 self.bound
                     .extend([part.iter_var.as_str(), part.accu_var.as_str()]);
                 self.bound.extend(part.iter_var2.as_deref());
+                self.nested |= self.in_loop;
+                self.in_loop = true;
                 for part in [
                     &part.iter_range,
                     &part.accu_init,
@@ -206,6 +215,7 @@ impl<'e> Names<'e> {
                 ] {
                     self.collect(part);
                 }
+                self.in_loop = false;
             }
             Expr::Ident(name) => drop(self.variables.insert(name)),
             Expr::List(list) => list.elements.iter().for_each(|part| self.collect(part)),

@@ -242,6 +242,21 @@ fn what_is_neither_true_nor_false_is_refused() {
     }
 }
 
+/// Each of them is short enough, and evaluating the second would take years.
+#[test]
+fn az_011_what_loops_cost_is_bounded() {
+    let list = format!("[{}]", vec!["0"; 380].join(","));
+    let once = format!("subject.namespace == 'a' && {list}.all(x, x == 0)");
+    assert!(CelRule::parse(&once).is_ok());
+    let nested = (0..5).fold("subject.namespace == 'a'".to_owned(), |inner, depth| {
+        format!("{list}.all(x{depth}, {inner})")
+    });
+    assert!(nested.len() < 4096, "{}", nested.len());
+    assert_eq!(refuses(&nested), CelError::Nested);
+    let twice = "['a'].exists(x, ['b'].exists(y, subject.namespace == x + y))";
+    assert_eq!(refuses(twice), CelError::Nested);
+}
+
 #[test]
 fn az_011_depth_and_length_are_bounded() {
     let long = format!("subject.namespace == '{}'", "a".repeat(5000));
