@@ -50,10 +50,11 @@ impl CallError {
     /// understood, is a word of its own.
     pub(crate) fn is_silence(&self) -> bool {
         match self {
-            Self::NoClient | Self::Slow { .. } | Self::Unreachable(_) => true,
+            Self::Slow { .. } | Self::Unreachable(_) => true,
             Self::Refused { status } => (500..600).contains(status),
-            // Whoever causes many calls must not choose so that an older word counts.
-            Self::Busy | Self::Malformed | Self::TooLarge { .. } => false,
+            // Whoever causes many calls must not choose so that an older word counts; and whoever takes a kubeconfig away means that
+            // cluster's tokens to count no more.
+            Self::Busy | Self::Malformed | Self::NoClient | Self::TooLarge { .. } => false,
         }
     }
 }
@@ -86,4 +87,18 @@ pub(crate) async fn call(
     timeout(patience, answer)
         .await
         .unwrap_or(Err(CallError::Slow { patience }))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn live_017_a_kubeconfig_that_is_gone_is_no_silence_that_a_grace_would_cover() {
+        assert!(!CallError::NoClient.is_silence());
+        assert!(CallError::Refused { status: 503 }.is_silence());
+        assert!(!CallError::Refused { status: 403 }.is_silence());
+        let patience = Duration::from_secs(1);
+        assert!(CallError::Slow { patience }.is_silence());
+    }
 }
