@@ -49,8 +49,32 @@ pub(crate) fn resolve(clusters: &[Cluster], endpoints: &mut [Endpoint], problems
         }
         check_callable(endpoint, &accepted, problems);
         check_issuers(endpoint, &accepted, problems);
+        check_audience(endpoint, &accepted, problems);
     }
 }
+
+/// A cluster's issuer is by default its API server's audience, and so that of each pod's default token: what takes it is dangerous, and is
+/// called so.
+fn check_audience(endpoint: &Endpoint, clusters: &[&Cluster], problems: &Problems) {
+    let audience = endpoint.token_audience.as_str();
+    let written = clusters
+        .iter()
+        .filter_map(|cluster| cluster.issuer.as_ref())
+        .any(|issuer| issuer.as_str() == audience);
+    if written || DEFAULT_AUDIENCES.contains(&audience) {
+        problems.error(
+            endpoint.place.key("tokenAudience"),
+            "is an API server's own, so that each pod's default token would do: leave it out, and write it under \
+             `danger: {apiServerAudiences}` if old clients must be served",
+        );
+    }
+}
+
+/// What API servers take for themselves where nothing else is set.
+const DEFAULT_AUDIENCES: [&str; 2] = [
+    "https://kubernetes.default.svc",
+    "https://kubernetes.default.svc.cluster.local",
+];
 
 /// Two modes call an API server, so each of the endpoint's clusters needs one.
 fn check_callable(endpoint: &Endpoint, clusters: &[&Cluster], problems: &Problems) {

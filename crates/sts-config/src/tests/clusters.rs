@@ -172,3 +172,26 @@ fn a_key_without_a_value_is_as_good_as_none() {
     let config = Config::parse(&format!("{removed}  injector:\n")).unwrap();
     assert!(config.endpoints[0].injection.is_none());
 }
+
+#[test]
+fn an_endpoints_own_audience_is_no_api_servers() {
+    let with_audience = |text: &str, audience: &str| {
+        let line = format!("  tokenAudience: \"{audience}\"\n  azRules:");
+        text.replace("  azRules:", &line)
+    };
+    let text = OPENUNISON.replace(
+        "- name: kubernetes\n",
+        "- name: kubernetes\n  issuer: https://blue.example\n",
+    );
+    for audience in ["https://blue.example", "https://kubernetes.default.svc"] {
+        let problems = problems(&with_audience(&text, audience));
+        assert_eq!(problems.len(), 1, "{problems:?}");
+        assert!(
+            problems
+                .iter()
+                .all(|one| one.contains("tokenAudience") && one.contains("danger")),
+            "{problems:?}"
+        );
+    }
+    assert!(Config::parse(&with_audience(&text, "https://sts.example")).is_ok());
+}
