@@ -55,6 +55,8 @@ pub(super) struct Followed {
     gone: Mutex<Option<HashSet<u128>>>,
     /// The last sign of life. `None` before the first list is through.
     sign: Mutex<Option<Moment>>,
+    /// When the last list that came through was asked for.
+    listed: Mutex<Option<Moment>>,
 }
 
 /// Everything there is.
@@ -112,6 +114,7 @@ impl Followed {
             misses: Misses::default(),
             gone: Mutex::default(),
             sign: Mutex::default(),
+            listed: Mutex::default(),
         }
     }
 
@@ -123,9 +126,14 @@ impl Followed {
         self.kind.plural()
     }
 
+    /// That of the last sign of life, or how long the next list is overdue: a watch that goes on must not make up for lists that fail.
     pub(super) fn age(&self) -> Option<Duration> {
-        let sign = self.sign.lock().unwrap_or_else(PoisonError::into_inner);
-        sign.map(Moment::age)
+        let at = |moment: &Mutex<Option<Moment>>| {
+            let moment = moment.lock().unwrap_or_else(PoisonError::into_inner);
+            moment.map(Moment::age)
+        };
+        let overdue = at(&self.listed)?.saturating_sub(LIST_EVERY);
+        Some(at(&self.sign)?.max(overdue))
     }
 
     fn give_sign(&self, at: Moment) {
@@ -237,6 +245,7 @@ impl Followed {
             drop(entries.remove(&object));
         }
         self.index.replace(entries);
+        *self.listed.lock().unwrap_or_else(PoisonError::into_inner) = Some(began);
         self.give_sign(began);
         tracing::info!(cluster = %self.cluster, kind = self.plural(), count = self.index.len(), "objects are listed");
         version

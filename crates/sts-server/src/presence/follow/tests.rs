@@ -122,6 +122,25 @@ async fn everything_is_listed_anew_every_five_minutes() {
     assert_eq!(lists(quiet, 310).await, 2);
 }
 
+/// What a watch did not bring would else be believed for ever.
+#[tokio::test(start_paused = true)]
+async fn live_020_a_watch_that_goes_on_does_not_make_up_for_lists_that_fail() {
+    let once = |began: Instant| {
+        let text = if began.elapsed() < LIST_EVERY {
+            NOTHING
+        } else {
+            "no list"
+        };
+        (Duration::ZERO, text.to_owned())
+    };
+    let api_server = ApiServerLike::listing(once, |_, _| events(Body::empty()));
+    let followed = api_server.follow();
+    let until = api_server.began + LIST_EVERY + Duration::from_secs(40);
+    assert!(timeout_at(until, followed.follow()).await.is_err());
+    assert!(followed.age().unwrap() >= Duration::from_secs(39));
+    assert!(api_server.watches.load(Ordering::Relaxed) > 300);
+}
+
 /// Its store may be an older one by then.
 #[tokio::test(start_paused = true)]
 async fn live_021_an_api_server_that_was_away_is_listed_when_it_is_back() {
