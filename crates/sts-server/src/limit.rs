@@ -4,7 +4,7 @@
 //! verified, which bounds what a pod can make us decide, sign and ask the API server, from wherever it comes, whether a rule allows it or not.
 
 use std::hash::Hash;
-use std::net::{IpAddr, Ipv6Addr, SocketAddr};
+use std::net::{IpAddr, SocketAddr};
 use std::num::NonZeroU32;
 use std::sync::Arc;
 use std::time::Duration;
@@ -13,6 +13,7 @@ use governor::clock::{Clock as _, DefaultClock};
 use governor::{DefaultKeyedRateLimiter, Quota, RateLimiter};
 use sts_config::RateLimit;
 use sts_core::ident::{ClusterName, Uid};
+use svc_runtime::server::network;
 
 /// The limits of all endpoints. Clones share them.
 #[derive(Clone)]
@@ -105,17 +106,6 @@ impl<K: Clone + Eq + Hash> Limit<K> {
             limiter.retain_recent();
             limiter.shrink_to_fit();
         }
-    }
-}
-
-/// An IPv4 address, or the /64 that one IPv6 host can take addresses from as it likes.
-fn network(address: IpAddr) -> IpAddr {
-    match address.to_canonical() {
-        IpAddr::V6(address) => {
-            let [a, b, c, d, ..] = address.segments();
-            Ipv6Addr::new(a, b, c, d, 0, 0, 0, 0).into()
-        }
-        address @ IpAddr::V4(_) => address,
     }
 }
 

@@ -21,12 +21,16 @@ use tokio::time::{Instant, sleep, timeout};
 use tokio_rustls::TlsAcceptor;
 
 use crate::server::connection::{Protocol, serve_connection};
+use crate::server::peers::{Peers, Place};
 use crate::server::refusals::Refusals;
 use crate::shutdown::Shutdown;
 
 mod activity;
 mod connection;
+mod peers;
 mod refusals;
+
+pub use peers::network;
 
 /// What one listener and one connection may take. The defaults suit both services.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -42,6 +46,8 @@ pub struct Limits {
     pub stall_timeout: Duration,
     /// Open connections, handshakes included; one more is closed at once.
     pub max_connections: usize,
+    /// Of them, those of one IPv4 address or one IPv6 /64.
+    pub max_connections_of_peer: usize,
     /// Bytes of a request's head: the read buffer of HTTP/1.1 (at least 8192) and the header list of HTTP/2 (RFC 9113 section 6.5.2).
     pub max_header_bytes: u32,
     /// Headers of a request.
@@ -68,6 +74,8 @@ impl Limits {
             stall_timeout: Duration::from_secs(5),
             keep_alive: false,
             max_connections: 512,
+            // They end soon, and the kubelet's may come from an address that others have too.
+            max_connections_of_peer: 512,
             drain: Duration::from_secs(1),
             ..Self::default()
         }
@@ -83,6 +91,8 @@ impl Default for Limits {
             idle_timeout: Duration::from_secs(120),
             stall_timeout: Duration::from_secs(60),
             max_connections: 4096,
+            // A node that hides its pods behind one address is a peer as well.
+            max_connections_of_peer: 1024,
             max_header_bytes: 16 * 1024,
             max_headers: 100,
             keep_alive: true,
@@ -162,6 +172,7 @@ impl Service {
         tracing::info!(%address, "listening");
         let mut connections = JoinSet::new();
         let mut refusals = Refusals::default();
+        let peers = Peers::default();
         loop {
             tokio::select! {
                 // Ended connections are taken off first: the cap counts what is left.
@@ -169,11 +180,12 @@ impl Service {
                 () = self.shutdown.requested() => break,
                 Some(ended) = connections.join_next() => report(ended),
                 accepted = listener.accept() => match accepted {
-                    Ok((stream, peer)) if connections.len() < self.limits.max_connections => {
-                        connections.spawn(self.clone().connection(stream, peer));
-                    }
-                    Ok((_, peer)) => {
-                        if let Some(refused) = refusals.add(Instant::now()) {
+                    Ok((stream, peer)) => {
+                        let free = connections.len() < self.limits.max_connections;
+                        let most = self.limits.max_connections_of_peer;
+                        if let Some(place) = free.then(|| peers.admit(peer.ip(), most)).flatten() {
+                            connections.spawn(self.clone().connection(stream, peer, place));
+                        } else if let Some(refused) = refusals.add(Instant::now()) {
                             tracing::warn!(%address, %peer, refused, "connections refused: too many are open");
                         }
                     }
@@ -188,7 +200,7 @@ impl Service {
         Ok(())
     }
 
-    async fn connection(self, stream: TcpStream, peer: SocketAddr) {
+    async fn connection(self, stream: TcpStream, peer: SocketAddr, _place: Place) {
         // Answers are small: waiting for a full segment only delays them.
         if let Err(error) = stream.set_nodelay(true) {
             tracing::debug!(%peer, %error, "no TCP_NODELAY");
