@@ -130,6 +130,7 @@ pub struct Own {
 /// [`RunError`] when it cannot start, or when one of its tasks fails.
 pub async fn run(file: ConfigFile, own: Own, shutdown: Shutdown) -> Result<(), RunError> {
     svc_runtime::install_crypto_provider();
+    svc_runtime::keep_memory_private();
     let ConfigFile { path, text, config } = file;
     let Own { namespace, pod } = own;
     let (mut settings, config) = Runnable::new(config)?.into_parts(&namespace);

@@ -377,12 +377,12 @@ fn key_id(spki: &[u8]) -> String {
     URL_SAFE_NO_PAD.encode(digest.as_ref())
 }
 
-fn single_key(pem: &str) -> Result<PrivateKeyDer<'static>, KeyError> {
+fn single_key(pem: &str) -> Result<Zeroizing<PrivateKeyDer<'static>>, KeyError> {
     // Some editors write a byte order mark.
     let pem = pem.trim_start_matches('\u{feff}');
     let mut keys = PrivateKeyDer::pem_slice_iter(pem.as_bytes());
     match (keys.next(), keys.next()) {
-        (Some(Ok(key)), None) => Ok(key),
+        (Some(Ok(key)), None) => Ok(Zeroizing::new(key)),
         (_, _) => Err(KeyError::NotOneKey),
     }
 }

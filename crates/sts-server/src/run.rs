@@ -115,6 +115,7 @@ pub struct Own {
 /// [`RunError`] when it cannot start, or when one of its tasks fails.
 pub async fn run(file: ConfigFile, own: Own) -> Result<(), RunError> {
     svc_runtime::install_crypto_provider();
+    svc_runtime::keep_memory_private();
     let ConfigFile { path, text, config } = file;
     for warning in &config.warnings {
         tracing::warn!("configuration: {warning}");

@@ -4,7 +4,7 @@
 //! It knows nothing of tokens or pods. A program is put together like this:
 //!
 //! ```text
-//! log::init ─▶ crypto::install_crypto_provider ─▶ Shutdown, Readiness, Tasks
+//! log::init ─▶ crypto::install_crypto_provider, memory::keep_memory_private ─▶ Shutdown, Readiness, Tasks
 //!                Tasks.spawn("admin",       admin::serve_admin)
 //!                Tasks.spawn("certificate", tls::ManagedSecret::follow | tls::follow_files)  ──▶ ServingCertificate
 //!                Tasks.spawn("server",      server::serve_tls(ServingCertificate::server_config))
@@ -22,6 +22,7 @@ pub mod file;
 pub mod follow;
 pub mod kube_client;
 pub mod log;
+pub mod memory;
 pub mod readiness;
 pub mod reload;
 pub mod server;
@@ -35,6 +36,7 @@ pub use file::FileChanges;
 pub use follow::follow_object;
 pub use kube_client::{KubeClients, kube_client, kube_clients_of, kube_request_client};
 pub use log::LogFormat;
+pub use memory::keep_memory_private;
 pub use readiness::{Condition, Readiness};
 pub use server::{Limits, ServeError, serve_tls};
 pub use shutdown::{DrainTiming, Shutdown, Spawner, Tasks, TasksError};

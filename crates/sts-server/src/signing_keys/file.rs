@@ -2,7 +2,7 @@
 
 use std::fs::OpenOptions;
 use std::io::{self, Write as _};
-use std::os::unix::fs::OpenOptionsExt as _;
+use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _};
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
@@ -98,7 +98,13 @@ async fn load(
         }
     };
     match std::fs::read_to_string(path) {
-        Ok(pem) => parse(path, &Zeroizing::new(pem), algorithm),
+        Ok(pem) => {
+            let pem = Zeroizing::new(pem);
+            for exposure in exposures(path).map_err(failed("looked at"))? {
+                tracing::warn!(path = %path.display(), "{exposure}");
+            }
+            parse(path, &pem, algorithm)
+        }
         Err(error) if error.kind() == io::ErrorKind::NotFound && create => {
             let key = generate(algorithm).await?;
             let pem = key.to_pem().map_err(|source| SigningKeyError::Key {
@@ -117,6 +123,33 @@ async fn load(
         }
         Err(error) => Err(failed("read")(error)),
     }
+}
+
+/// What lets others have the key, or put another in its place.
+///
+/// A group may read it: that is how the kubelet lets a program have a Secret's files that does not run as root.
+fn exposures(path: &Path) -> io::Result<Vec<&'static str>> {
+    let real = path.canonicalize()?;
+    let mode = real.metadata()?.mode();
+    // The links of a volume lead to a folder within it.
+    let folder = Path::new(".").join(path).parent().map(Path::canonicalize);
+    let folder = folder.transpose()?.unwrap_or_default();
+    let found = [
+        (
+            mode & 0o004 != 0,
+            "everybody on this machine can read the signing key: chmod 600, or defaultMode: 0440 of a Secret's volume",
+        ),
+        (
+            mode & 0o022 != 0,
+            "others than its owner can replace the signing key: chmod 600",
+        ),
+        (
+            !real.starts_with(&folder),
+            "the signing key's file is a link that leads out of its folder: name the file it leads to",
+        ),
+    ];
+    let found = found.into_iter().filter(|(is_so, _)| *is_so);
+    Ok(found.map(|(_, exposure)| exposure).collect())
 }
 
 fn parse(
