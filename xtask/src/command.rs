@@ -11,6 +11,7 @@ use crate::catalogue::{self, CatalogueOptions};
 use crate::cluster::{Cluster, ClusterName, UpOptions, node};
 use crate::fuzz::{self, FuzzOptions};
 use crate::image::{self, Image, Profile};
+use crate::krew::{self, KrewOptions};
 use crate::mutants::{self, MutantsOptions};
 use crate::stage::{self, GivenOptions};
 use crate::suite::TestOptions;
@@ -47,6 +48,8 @@ pub(crate) enum Command {
         #[arg(long, default_value_t)]
         profile: Profile,
     },
+    /// Pack `kubectl sts` for krew, and write its manifest with the archive's checksum
+    Krew(KrewOptions),
     /// A real one-node Kubernetes cluster on this machine
     Cluster {
         /// More than one cluster can run at the same time
@@ -170,6 +173,10 @@ impl Command {
                 images.push(image::awscli(workspace)?);
                 images.extend(image::ours(workspace, profile)?);
                 images.iter().try_for_each(print_image)?;
+            }
+            Self::Krew(options) => {
+                doctor::examine_builder(workspace)?;
+                krew::run(workspace, &options)?;
             }
             Self::Cluster { name, command } => {
                 return command.run(&Cluster::open(workspace, name), workspace);

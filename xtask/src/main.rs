@@ -21,6 +21,7 @@ mod deny;
 mod doctor;
 mod fuzz;
 mod image;
+mod krew;
 mod mutants;
 mod packages;
 mod poll;
