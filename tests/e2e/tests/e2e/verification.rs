@@ -346,10 +346,10 @@ fn live_017_two_clusters_of_which_one_hangs() -> Result<()> {
         let [review, watch, jwks] = &blue;
         review.comes_to(503, Duration::ZERO)?;
         // What was known just now is not asked for, and what is asked of nobody is not noticed.
-        watch.comes_to(200, Duration::ZERO)?;
-        jwks.comes_to(200, Duration::ZERO)?;
+        watch.comes_to(200, Duration::from_secs(10))?;
+        jwks.comes_to(200, Duration::from_secs(10))?;
         own.iter()
-            .try_for_each(|token| token.comes_to(200, Duration::ZERO))
+            .try_for_each(|token| token.comes_to(200, Duration::from_secs(10)))
     };
     let outcome = paused();
     two.signal_blue("-CONT")?;
@@ -369,7 +369,7 @@ fn live_017_two_clusters_of_which_one_hangs() -> Result<()> {
     let [review, watch, jwks] = &blue;
     watch.comes_to(401, Duration::from_secs(5))?;
     review.comes_to(401, PROMISES[0])?;
-    jwks.comes_to(200, Duration::ZERO)?;
+    jwks.comes_to(200, Duration::from_secs(10))?;
     two.own.forget(PODS, "pod/steady");
     Ok(())
 }
