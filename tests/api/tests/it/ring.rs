@@ -228,13 +228,14 @@ async fn rot_008_a_secret_deleted_while_no_server_runs_costs_no_live_token() {
     let first = active_kid(&install).await.unwrap();
     server.kill();
     install.plane.delete(&install.path(SECRET)).await;
+    // Before the seconds in which it is refused begin.
+    let (_, token) = install.good_token().await;
     let mut server = Process::server(&install);
     server.becomes_ready().await;
     let kids = serves(&server, &install, 2).await;
     assert!(kids.contains(&first), "tokens it signed may live: {kids:?}");
     assert!(said(&server, "its private keys are lost"));
     // Until nobody can have a key set without it, the new key signs nothing.
-    let (_, token) = install.good_token().await;
     assert_eq!(server.exchange_status(&install, &token).await, 503);
     let second = eventually("the new key signs", async || active_kid(&install).await).await;
     assert_ne!(second, first);
