@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use rand::Rng;
+use reliakit_backoff::decorrelated_jitter;
 
 use crate::clock::WallTime;
 
@@ -18,9 +19,8 @@ pub enum Urgency {
 /// The delays between the tries of one outage: decorrelated jitter. Each is drawn evenly between the first and three times the one
 /// before, so that pods which failed together have nothing in common a few tries later, not even how often they have tried.
 ///
-/// <https://aws.amazon.com/blogs/architecture/exponential-backoff-and-jitter/>, but that the range is cut at the longest delay, not
-/// what is drawn from it: else two pods of three would draw the very same one. Why no crate does this for us:
-/// docs/decisions/0009-decorrelated-delays-drawn-by-rand.md.
+/// <https://aws.amazon.com/blogs/architecture/exponential-backoff-and-jitter/>; which crate does this for us and why:
+/// docs/decisions/0009-decorrelated-delays.md.
 #[derive(Debug)]
 pub struct Retries {
     shortest: Duration,
@@ -67,8 +67,10 @@ impl Retries {
     }
 
     fn draw(&mut self, rng: &mut impl Rng) -> Duration {
-        let longest = (self.previous * 3).min(MAX_DELAY);
-        self.previous = rng.random_range(self.shortest..=longest);
+        // No more than a third of the longest delay: so the range ends with that one. A range that went beyond it would be cut after
+        // the draw, and two pods of three would draw the very same delay, the longest.
+        let previous = self.previous.min(MAX_DELAY / 3);
+        self.previous = decorrelated_jitter(self.shortest, previous, MAX_DELAY, rng.random());
         self.previous
     }
 }
