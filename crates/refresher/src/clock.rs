@@ -72,25 +72,45 @@ pub fn now() -> WallTime {
 /// which does not count the time a machine was suspended. Whichever is first ends the rest: so a clock set forward
 /// and a resume are seen at once, a clock set back does not prolong the rest, and nothing wakes up in between.
 pub async fn rest(span: Duration) {
-    rest_until(Instant::now() + span, now().plus(span)).await;
+    rest_by(&Kernel, span).await;
 }
 
-async fn rest_until(end: Instant, wall_end: WallTime) {
-    loop {
-        select! {
-            () = sleep_until(end) => return,
-            () = wall_clock_reaches_or_is_set(wall_end) => if now() >= wall_end { return },
-        }
+/// The wall clock as rests see it. A test has one that it can set.
+trait WallClock {
+    fn now(&self) -> WallTime;
+
+    /// Ends when the clock is there, or when it has been set.
+    async fn is_at_or_is_set(&self, due: WallTime);
+}
+
+struct Kernel;
+
+impl WallClock for Kernel {
+    fn now(&self) -> WallTime {
+        now()
+    }
+
+    /// Where the kernel has no such timer (a sandbox), this never ends and tokio's timer alone decides.
+    async fn is_at_or_is_set(&self, due: WallTime) {
+        let Ok(timer) = wall_timer(due) else {
+            return std::future::pending().await;
+        };
+        // The read that would follow says "expired" or ECANCELED (set); the caller looks at the clock in either case.
+        drop(timer.readable().await);
     }
 }
 
-/// Where the kernel has no such timer (a sandbox), this never ends and tokio's timer alone decides.
-async fn wall_clock_reaches_or_is_set(due: WallTime) {
-    let Ok(timer) = wall_timer(due) else {
-        return std::future::pending().await;
-    };
-    // The read that would follow says "expired" or ECANCELED (set); the caller looks at the clock in either case.
-    drop(timer.readable().await);
+async fn rest_by(clock: &impl WallClock, span: Duration) {
+    rest_until(clock, Instant::now() + span, clock.now().plus(span)).await;
+}
+
+async fn rest_until(clock: &impl WallClock, end: Instant, wall_end: WallTime) {
+    loop {
+        select! {
+            () = sleep_until(end) => return,
+            () = clock.is_at_or_is_set(wall_end) => if clock.now() >= wall_end { return },
+        }
+    }
 }
 
 fn wall_timer(due: WallTime) -> io::Result<AsyncFd<OwnedFd>> {
@@ -139,50 +159,4 @@ const fn civil_from_days(days: u64) -> (u64, u64, u64) {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[track_caller]
-    fn check_date(seconds: u64, expected: &str) {
-        assert_eq!(WallTime::from_unix_seconds(seconds).rfc3339(), expected);
-    }
-
-    #[test]
-    fn writes_dates_as_rfc_3339() {
-        check_date(0, "1970-01-01T00:00:00.000Z");
-        check_date(951_782_399, "2000-02-28T23:59:59.000Z");
-        check_date(951_782_400, "2000-02-29T00:00:00.000Z");
-        check_date(1_795_462_496, "2026-11-23T19:34:56.000Z");
-        check_date(4_102_444_799, "2099-12-31T23:59:59.000Z");
-    }
-
-    #[tokio::test]
-    async fn the_wall_timer_ends_when_the_wall_clock_is_there() {
-        let due = now().plus(Duration::from_millis(30));
-        wall_clock_reaches_or_is_set(due).await;
-        assert!(now() >= due);
-    }
-
-    #[tokio::test]
-    async fn the_wall_timer_ends_at_once_when_the_instant_is_past() {
-        wall_clock_reaches_or_is_set(WallTime::from_unix_seconds(1)).await;
-    }
-
-    #[tokio::test]
-    async fn a_rest_ends_when_the_wall_clock_is_at_its_end_however_long_it_would_be_by_the_other() {
-        // As if the clock had been set forward by an hour during the rest, or the machine suspended for one.
-        let begin = Instant::now();
-        let wall_end = now().plus(Duration::from_millis(30));
-        let rest = rest_until(begin + Duration::from_secs(3600), wall_end);
-        let ended = tokio::time::timeout(Duration::from_secs(30), rest).await;
-        assert!(ended.is_ok() && now() >= wall_end);
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn a_rest_ends_by_the_monotonic_clock_when_the_wall_clock_stands_still() {
-        // Paused time runs ahead of the wall clock: as if that had been set back.
-        let before = Instant::now();
-        rest(Duration::from_secs(450)).await;
-        assert_eq!(before.elapsed().as_secs(), 450);
-    }
-}
+mod tests;

@@ -16,7 +16,7 @@ use tokio::time::Instant;
 use crate::client::{ExchangeError, Exchanger};
 use crate::clock::{self, WallTime};
 use crate::config::{Endpoint, EndpointName, ExchangeSettings};
-use crate::last_words::LastWords;
+use crate::last_words::{LastWords, render_failure};
 use crate::log::{Log, render_chain, render_span};
 use crate::metrics::Metrics;
 use crate::schedule::{Retries, Urgency, exchange_limit, refresh_after};
@@ -34,8 +34,10 @@ pub(crate) struct Keeper {
     log: Log,
     metrics: Arc<Metrics>,
     rng: SmallRng,
-    /// The end of the token in the file, until we have said that it is over.
+    /// The end of the token in the file.
     expires: Option<WallTime>,
+    /// Whether we have said that it is over.
+    is_death_told: bool,
 }
 
 impl Keeper {
@@ -66,6 +68,7 @@ impl Keeper {
                 metrics: Arc::clone(metrics),
                 rng: SmallRng::seed_from_u64(seed()),
                 expires,
+                is_death_told: false,
                 endpoint,
             }
         };
@@ -141,6 +144,7 @@ impl Keeper {
         }
         self.directory.replace_token(self.name(), &token)?;
         self.expires = Some(token.expires());
+        self.is_death_told = false;
         Ok(())
     }
 
@@ -166,15 +170,20 @@ impl Keeper {
 
     /// Rests, and says so if the token in the file ends meanwhile.
     async fn rest_and_report_death(&mut self, error: &RefreshError, delay: Duration) {
+        let left = self.left();
+        if !left.is_zero() {
+            // Nor is it over any more where the clock was ahead for a while.
+            self.is_death_told = false;
+        }
         let mut rest = delay;
-        if let Some(expires) = self.expires {
-            let left = self.left();
-            if left <= delay {
-                clock::rest(left).await;
-                self.expires = None;
-                rest = delay.saturating_sub(left);
-                self.report_death(error, expires, rest);
-            }
+        if let Some(expires) = self.expires
+            && !self.is_death_told
+            && left <= delay
+        {
+            clock::rest(left).await;
+            self.is_death_told = true;
+            rest = delay.saturating_sub(left);
+            self.report_death(error, expires, rest);
         }
         clock::rest(rest).await;
     }
@@ -204,7 +213,7 @@ impl Keeper {
     fn report_failure(&self, error: &RefreshError, delay: Option<Duration>) {
         let detail = error.render();
         let code = error.code();
-        let reason = format!("the last exchange failed: {detail} ({code})");
+        let reason = render_failure(&detail, code);
         if self.directory.leave_status(self.name(), &reason).is_err() {
             self.last_words.say(&reason);
         }

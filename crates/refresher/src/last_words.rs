@@ -46,12 +46,17 @@ impl LastWords {
         (!text.is_empty()).then(|| render_foreign_text(text))
     }
 
-    /// When it was said, if anything was.
-    pub fn time(&self) -> Option<WallTime> {
-        self.read()?;
+    /// When `run` said that it had failed, if those are the last words: `wait` speaks here too, and is no sign of life of `run`.
+    pub fn failure_time(&self) -> Option<WallTime> {
+        self.read().filter(|words| words.starts_with(FAILURE))?;
         let modified = self.0.metadata().ok()?.modified().ok()?;
         Some(WallTime::of(modified))
     }
+}
+
+/// What `run` says of a failure, here or in the volume.
+pub(crate) fn render_failure(detail: &str, code: &str) -> String {
+    format!("{FAILURE}: {detail} ({code})")
 }
 
 /// The file is not created: a path that is wrong must not fill a volume.
@@ -60,6 +65,9 @@ pub(crate) fn write_line(options: &OpenOptions, path: &Path, line: &str) -> io::
         .open(path)?
         .write_all(format!("{line}\n").as_bytes())
 }
+
+/// How `run` begins, and nobody else.
+const FAILURE: &str = "the last exchange failed";
 
 /// Kubernetes takes no more of it.
 const MAX_WORDS: u64 = 4096;

@@ -54,7 +54,7 @@ fn first_silence(tokens: &Tokens) -> Option<String> {
     let now = clock::now();
     let directory = &tokens.directory;
     // Where the volume cannot be written.
-    let said = tokens.last_words.time();
+    let said = tokens.last_words.failure_time();
     tokens.endpoints.iter().find_map(|Endpoint { name, .. }| {
         let failure = directory.failure_time(name).max(said);
         let due = next_trace_by(

@@ -173,6 +173,26 @@ fn liveness_sees_a_run_that_never_began() {
     assert_eq!(pod.call(&["probe", "--liveness"]).code, Some(0));
 }
 
+#[test]
+fn liveness_takes_the_words_of_run_for_a_trace_and_not_those_of_wait() {
+    let pod = Pod::new(&refusing());
+    let made = now() - Duration::from_secs(70);
+    let volume = fs::File::open(pod.path("tokens")).unwrap();
+    volume
+        .set_times(fs::FileTimes::new().set_modified(made))
+        .unwrap();
+    let words = || fs::read_to_string(pod.path("termination-log")).unwrap();
+    // Where it cannot be left in the volume, as while that is full.
+    let of_run = "the last exchange failed: cannot write (volume_full)\n";
+    fs::write(pod.path("termination-log"), of_run).unwrap();
+    assert_eq!(pod.call(&["probe", "--liveness"]).code, Some(0));
+    assert_eq!(pod.call(&["wait", "--timeout", "20ms"]).code, Some(1));
+    assert!(words().contains(of_run.trim_end()), "{}", words());
+    let ended = pod.call(&["probe", "--liveness"]);
+    assert_eq!(ended.code, Some(1), "{}", words());
+    assert!(ended.log.contains("no sign of life"), "{}", ended.log);
+}
+
 fn now() -> std::time::SystemTime {
     let now = refresher::clock::now().unix_seconds();
     std::time::UNIX_EPOCH + Duration::from_secs(now)
