@@ -28,6 +28,7 @@ use crate::crypto::install_crypto_provider;
 mod authority;
 mod ephemeral;
 mod files;
+mod links;
 mod metrics;
 mod pem;
 mod publication;

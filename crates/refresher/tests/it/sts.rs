@@ -10,11 +10,11 @@ use tokio::time::Instant;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
-use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair};
+use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, DnType, IsCa, KeyPair};
 use rustls::crypto::aws_lc_rs;
 use rustls::{HandshakeKind, ServerConfig, ServerConnection, Stream};
+use rustls_pki_types::PrivateKeyDer;
 use rustls_pki_types::pem::PemObject;
-use rustls_pki_types::{CertificateDer, PrivateKeyDer};
 
 use crate::watched::Watched;
 
@@ -94,13 +94,15 @@ impl Sts {
 
     /// Its certificate is good, and the CA that signed it ended in 2020.
     pub(crate) fn with_expired_ca(answer: Answer) -> Self {
-        let mut ca = CertificateParams::new(Vec::new()).unwrap();
-        ca.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+        let mut ca = authority("expired");
         ca.not_after = rcgen::date_time_ymd(2020, 1, 1);
         let ca = CertifiedIssuer::self_signed(ca, KeyPair::generate().unwrap()).unwrap();
-        let key = KeyPair::generate().unwrap();
-        let leaf = certificate().signed_by(&key, &ca).unwrap();
-        Self::with_tls(answer, (serve_with(&leaf.pem(), &key), ca.pem()))
+        Self::with_chain(answer, &[&server_by(&ca)], &ca)
+    }
+
+    /// It presents this chain; who trusts that CA is to trust it.
+    pub(crate) fn with_chain(answer: Answer, chain: &[&Certified], ca: &Certified) -> Self {
+        Self::with_tls(answer, (serve_with(chain), ca.pem()))
     }
 
     fn with_tls(answer: Answer, tls: (Arc<ServerConfig>, String)) -> Self {
@@ -129,6 +131,11 @@ impl Sts {
     /// The certificate of its CA, which is itself.
     pub(crate) fn ca(&self) -> String {
         self.shared.tls.lock().unwrap().1.clone()
+    }
+
+    /// Presents another chain from now on, and knows no session of before.
+    pub(crate) fn present(&self, chain: &[&Certified]) {
+        self.shared.tls.lock().unwrap().0 = serve_with(chain);
     }
 
     /// Serves with a new certificate that nobody knows yet.
@@ -170,6 +177,30 @@ pub(crate) fn mint(life: i64) -> String {
     )
 }
 
+/// A certificate and its key, which can sign others, be it a CA's or not.
+pub(crate) type Certified = CertifiedIssuer<'static, KeyPair>;
+
+pub(crate) fn new_ca(name: &str) -> Certified {
+    CertifiedIssuer::self_signed(authority(name), KeyPair::generate().unwrap()).unwrap()
+}
+
+/// A CA that the holder of another key gives his word for.
+pub(crate) fn ca_by(voucher: &Certified, name: &str) -> Certified {
+    CertifiedIssuer::signed_by(authority(name), KeyPair::generate().unwrap(), voucher).unwrap()
+}
+
+/// The STS's certificate.
+pub(crate) fn server_by(ca: &Certified) -> Certified {
+    CertifiedIssuer::signed_by(certificate(), KeyPair::generate().unwrap(), ca).unwrap()
+}
+
+fn authority(name: &str) -> CertificateParams {
+    let mut params = CertificateParams::new(Vec::new()).unwrap();
+    params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+    params.distinguished_name.push(DnType::CommonName, name);
+    params
+}
+
 fn certificate() -> CertificateParams {
     let names = ["localhost", "127.0.0.1", NAME].map(str::to_owned);
     CertificateParams::new(names).unwrap()
@@ -177,18 +208,21 @@ fn certificate() -> CertificateParams {
 
 fn new_tls(certificate: &CertificateParams) -> (Arc<ServerConfig>, String) {
     let key = KeyPair::generate().unwrap();
-    let certificate = certificate.self_signed(&key).unwrap().pem();
-    (serve_with(&certificate, &key), certificate)
+    let own = CertifiedIssuer::self_signed(certificate.clone(), key).unwrap();
+    (serve_with(&[&own]), own.pem())
 }
 
-fn serve_with(certificate: &str, key: &KeyPair) -> Arc<ServerConfig> {
+/// The first one's key is the server's.
+fn serve_with(chain: &[&Certified]) -> Arc<ServerConfig> {
+    let key = chain[0].key().serialize_pem();
+    let chain = chain.iter().map(|certified| certified.der().clone());
     let config = ServerConfig::builder_with_provider(Arc::new(aws_lc_rs::default_provider()))
         .with_safe_default_protocol_versions()
         .unwrap()
         .with_no_client_auth()
         .with_single_cert(
-            vec![CertificateDer::from_pem_slice(certificate.as_bytes()).unwrap()],
-            PrivateKeyDer::from_pem_slice(key.serialize_pem().as_bytes()).unwrap(),
+            chain.collect(),
+            PrivateKeyDer::from_pem_slice(key.as_bytes()).unwrap(),
         )
         .unwrap();
     Arc::new(config)

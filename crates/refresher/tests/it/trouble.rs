@@ -8,7 +8,7 @@ use std::thread;
 use rustix::process::Signal;
 
 use crate::pod::{PROGRAM, Pod, Running};
-use crate::sts::{Answer, NAME, Sts};
+use crate::sts::{Answer, NAME, Sts, ca_by, new_ca, server_by};
 
 /// Somebody who is no TLS server: reads what comes, answers these bytes, hangs up.
 fn no_tls(answer: &'static [u8]) -> String {
@@ -71,6 +71,38 @@ fn ref_003_an_expired_ca_is_trusted_as_long_as_the_certificates_it_signed_are_go
     let pod = Pod::new(&sts);
     pod.get_token();
     assert!(pod.token().is_some());
+}
+
+/// As in a pod that was made before the CA's successor was, and outlives the overlap: its environment is never changed.
+#[test]
+fn ref_003_a_ca_is_followed_by_one_that_it_gave_its_word_for() {
+    let old = new_ca("old");
+    let sts = Sts::with_chain(Answer::Token(1), &[&server_by(&old)], &old);
+    let pod = Pod::new(&sts);
+    let running = pod.start(&["run"]);
+    running.wait_for_log("wrote a new token");
+    let newer = ca_by(&old, "newer");
+    sts.present(&[&server_by(&newer), &newer]);
+    let seen = sts.seen().len();
+    sts.wait_for_requests(seen + 2);
+    let newest = ca_by(&newer, "newest");
+    sts.present(&[&server_by(&newest), &newest, &newer]);
+    let seen = sts.seen().len();
+    sts.wait_for_requests(seen + 2);
+    assert!(!running.log().contains("tls_failed"), "{}", running.log());
+}
+
+/// Else who steals a server's key, which is in memory everywhere, could make of it a CA that pods trust for as long as they live.
+#[test]
+fn ref_003_tls_008_the_key_of_a_server_gives_nobody_its_word() {
+    let ca = new_ca("old");
+    let stolen = server_by(&ca);
+    let rogue = ca_by(&stolen, "rogue");
+    let chain = [&server_by(&rogue), &rogue, &stolen];
+    let pod = Pod::new(&Sts::with_chain(Answer::Token(900), &chain, &ca));
+    let line = pod.first_try(&[]);
+    assert!(line.contains("code=tls_failed"), "{line}");
+    assert_eq!(pod.token(), None);
 }
 
 #[test]
@@ -180,6 +212,32 @@ fn ref_008_a_clock_step_ahead_is_named_and_outlived() {
     assert_eq!(pod.token(), None);
     fs::write(pod.path("clock"), "0").unwrap();
     running.wait_for_log("wrote a new token");
+}
+
+#[test]
+fn ref_008_a_clock_that_is_set_in_a_back_off_does_not_prolong_it_and_tells_what_is_left() {
+    let sts = Sts::start(Answer::Token(900));
+    let mut pod = Pod::new(&sts);
+    let running = run_with_clock(&mut pod, "0");
+    running.wait_for_log("wrote a new token");
+    let seen = sts.seen().len();
+    sts.answer_from_now_on(Answer::json("403 Forbidden", r#"{"error":"no"}"#));
+    drop(running);
+    let running = pod.start(&["run"]);
+    running.wait_for_log("WARN no new token, the old one is still good");
+    // The next try is due within three seconds, and finds the token dead by the clock; the one after it within nine.
+    fs::write(pod.path("clock"), "7200").unwrap();
+    running.wait_for_log("ERROR no token endpoint=aws code=refused");
+    fs::write(pod.path("clock"), "-86400").unwrap();
+    running.wait_for_log_times("WARN no new token, the old one is still good", 2);
+    let tries = sts.seen();
+    let pauses = tries[seen..].windows(2).map(|two| two[1].at - two[0].at);
+    let longest = pauses.max().unwrap();
+    assert!(
+        longest.as_secs_f64() < 12.0,
+        "{longest:?}\n{}",
+        running.log()
+    );
 }
 
 #[test]

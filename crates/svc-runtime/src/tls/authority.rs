@@ -14,6 +14,7 @@ use thiserror::Error;
 use x509_parser::time::ASN1Time;
 use zeroize::Zeroizing;
 
+use super::links::MOST_LINKS;
 use super::pem::{CaBundle, CertificateError, KeyPairPem, own_name, parse_x509, validity};
 use super::rotation::{after, before};
 
@@ -35,17 +36,46 @@ impl Authority {
     ///
     /// [`AuthorityError`] if the library refuses, which it does for no name we know of.
     pub fn create(name: &str, lifetime: Duration, now: Timestamp) -> Result<Self, AuthorityError> {
+        let (authority, _) = Self::create_with_params(name, lifetime, now)?;
+        Ok(authority)
+    }
+
+    /// The CA that is to follow this one, and a link to it: its certificate by this one (see [`links`](super::links)).
+    ///
+    /// # Errors
+    ///
+    /// As [`Authority::create`].
+    pub(super) fn create_successor(
+        &self,
+        name: &str,
+        lifetime: Duration,
+        now: Timestamp,
+    ) -> Result<(Self, CertificateDer<'static>), AuthorityError> {
+        let (successor, mut params) = Self::create_with_params(name, lifetime, now)?;
+        params.use_authority_key_identifier_extension = true;
+        let link = params
+            .signed_by(successor.issuer.key(), &self.issuer)
+            .map_err(AuthorityError::Sign)?;
+        Ok((successor, link.into()))
+    }
+
+    fn create_with_params(
+        name: &str,
+        lifetime: Duration,
+        now: Timestamp,
+    ) -> Result<(Self, CertificateParams), AuthorityError> {
         let key = KeyPair::generate_for(&PKCS_ECDSA_P256_SHA256).map_err(AuthorityError::Key)?;
         let mut params = params(&common_name(name), lifetime, now, after(now, lifetime))?;
         // Its successor has a name of its own, so that who does not know it says so, and does not speak of a bad signature.
         params
             .distinguished_name
             .push(DnType::OrganizationalUnitName, format!("made {now:.3}"));
-        // It signs leaves and no further CA (RFC 5280 section 4.2.1.9).
-        params.is_ca = IsCa::Ca(BasicConstraints::Constrained(0));
+        // It signs leaves, and the CAs that follow it (RFC 5280 section 4.2.1.9).
+        params.is_ca = IsCa::Ca(BasicConstraints::Constrained(MOST_LINKS));
         params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
         let certificate = params.self_signed(&key).map_err(AuthorityError::Sign)?;
-        Self::from_parts(&CaBundle::parse(certificate.pem().as_bytes())?, key)
+        let authority = Self::from_parts(&CaBundle::parse(certificate.pem().as_bytes())?, key)?;
+        Ok((authority, params))
     }
 
     /// An existing CA, from the contents of `ca.crt` and `ca.key`. The bundle may hold other CAs too; the key says which one it is.

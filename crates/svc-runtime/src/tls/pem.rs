@@ -42,6 +42,15 @@ impl KeyPairPem {
         &self.key
     }
 
+    /// The same pair with more certificates at the end of its chain.
+    pub(super) fn followed_by(mut self, certificates: &[CertificateDer<'_>]) -> Self {
+        for certificate in certificates {
+            self.chain
+                .extend_from_slice(render_certificate(certificate).as_bytes());
+        }
+        self
+    }
+
     /// The pair as rustls wants it, if it can be served at `now`.
     pub(super) fn parse(
         &self,

@@ -300,9 +300,10 @@ async fn tls_005_a_replica_that_slept_or_died_writes_nothing_old_back() {
     drop(connect(two.addresses[1], &two.name(), &bundle).unwrap());
 }
 
-/// A person asks, sidecars made from then on trust both CAs, and those of before go on being served until the overlap is over.
+/// A person asks, and sidecars made from then on trust both CAs. Those of before go on being served, when the overlap is over and the old
+/// CA gone too: by its word. Only an emptied Secret locks them out.
 #[tokio::test]
-async fn tls_005_sidecars_of_before_are_served_until_the_overlap_is_over() {
+async fn ref_003_tls_005_sidecars_of_before_are_served_until_the_secret_is_emptied() {
     let mut install = Install::new().await;
     install.server_tls = json!({"secret": "server-tls", "caConfigMap": "server-ca", "rotation": {
         "authorityLifetime": "1h", "certificateLifetime": "10m", "rotateEvery": "20m", "overlap": "3s", "retireAfter": "1s"}});
@@ -311,8 +312,7 @@ async fn tls_005_sidecars_of_before_are_served_until_the_overlap_is_over() {
         server.becomes_ready().await;
     }
     let before = install.server_ca().await;
-    let ask =
-        json!({"metadata": {"annotations": {"sts.tremolo.io/rotate": "the old key has leaked"}}});
+    let ask = json!({"metadata": {"annotations": {"sts.tremolo.io/rotate": "the old key is old"}}});
     let path = install.path("secrets/server-tls");
     drop(install.plane.ok("PATCH", &path, Some(&ask)).await);
     let both = eventually("both CAs are published", async || {
@@ -335,14 +335,18 @@ async fn tls_005_sidecars_of_before_are_served_until_the_overlap_is_over() {
     })
     .await;
     assert_ne!(issuing_since(&install, "server-tls").await, since);
-    assert!(served(&after) && !served(&before));
+    assert!(served(&after) && served(&before));
     let annotations = annotations(&install, "server-tls").await;
-    assert_eq!(
-        annotations["sts.tremolo.io/rotated"],
-        "the old key has leaked"
-    );
+    assert_eq!(annotations["sts.tremolo.io/rotated"], "the old key is old");
     let story = annotations["sts.tremolo.io/rotation"].as_str().unwrap();
     assert!(story.contains("its successor is made at"), "{story}");
+    let emptied = json!({"data": null});
+    drop(install.plane.ok("PATCH", &path, Some(&emptied)).await);
+    eventually("the sidecars of before are locked out", async || {
+        let new = install.server_ca().await;
+        (new != after && served(&new) && !served(&before) && !served(&both)).then_some(())
+    })
+    .await;
 }
 
 /// A CA and a certificate of it for this name, as somebody else would make them: the CA, the certificate, its key.

@@ -206,3 +206,20 @@ fn debug_shows_no_key() {
         "{shown}"
     );
 }
+
+/// The CAs of former releases say that no CA may be below them. Of a trust anchor that is not looked at by our clients (RFC 5280 section
+/// 6.1 takes a name and a key for one), so that the sidecars that have it follow its successor too.
+#[test]
+fn a_ca_that_was_for_leaves_alone_gives_its_word_to_clients_of_rustls() {
+    let key = KeyPair::generate_for(&PKCS_ECDSA_P256_SHA256).unwrap();
+    let mut old = params("test CA", days(3652), noon(), noon() + (24 * 3652).hours()).unwrap();
+    old.is_ca = IsCa::Ca(BasicConstraints::Constrained(0));
+    old.key_usages = vec![KeyUsagePurpose::KeyCertSign];
+    let pem = old.self_signed(&key).unwrap().pem();
+    let old = Authority::from_parts(&CaBundle::parse(pem.as_bytes()).unwrap(), key).unwrap();
+    let (next, link) = old.create_successor("test", days(3652), noon()).unwrap();
+    let pair = next.issue(&names(), days(90), noon()).unwrap();
+    assert!(!accepts(old.bundle(), &pair, NAMES[0], noon()));
+    let pair = pair.followed_by(&[link]);
+    assert!(accepts(old.bundle(), &pair, NAMES[0], noon()));
+}

@@ -5,6 +5,7 @@
 //! | `ca.crt` | the certificates that clients must trust: of the issuing CA, its successor, and the one before while it retires |
 //! | `ca.key` | the issuing CA's key |
 //! | `next-ca.key` | its successor's key, while there is one |
+//! | `ca-links.crt` | the certificates of these CAs by those before them, if any: what old clients need to trust the new ones |
 //! | `tls.crt`, `tls.key` | the serving certificate |
 //!
 //! Whose certificate of `ca.crt` is whose is told by the keys. Times are annotations ([`Marks`]), since people want to read them.
@@ -20,6 +21,7 @@ use thiserror::Error;
 use zeroize::Zeroizing;
 
 use crate::tls::authority::{Authority, AuthorityError};
+use crate::tls::links::Links;
 use crate::tls::pem::{CaBundle, CertificateError, KeyPairPem, LeafFacts};
 
 /// Data and annotations of the Secret, keys included.
@@ -63,9 +65,14 @@ impl Content {
         };
         let leaf = state.leaf.as_ref().map(|leaf| &leaf.pair);
         let next_key = state.next.as_ref().map(Authority::expose_key_pem);
+        let links = state.links.bundle();
         put(CA_CRT, Some(state.bundle.as_pem().as_bytes()));
         put(CA_KEY, Some(&state.issuing.expose_key_pem()));
         put(NEXT_CA_KEY, next_key.as_ref().map(|key| key.as_slice()));
+        put(
+            CA_LINKS,
+            links.as_ref().map(|links| links.as_pem().as_bytes()),
+        );
         put(TLS_CRT, leaf.map(KeyPairPem::chain_pem));
         put(TLS_KEY, leaf.map(|pair| pair.expose_key_pem().as_slice()));
         state.marks.write(&mut annotations);
@@ -96,11 +103,16 @@ impl Content {
             .map_err(Refusal::NextAuthority)?;
         // Both keys are of one CA: nothing is left to do for the second.
         let next = next.filter(|next| next.certificate() != issuing.certificate());
+        let links = self.entry(CA_LINKS).map(Links::parse);
         Ok(Some(State {
             bundle: CaBundle::parse(bundle)
                 .map_err(|error| Refusal::Authority(AuthorityError::Certificate(error)))?,
             issuing,
             next,
+            links: links
+                .transpose()
+                .map_err(Refusal::Links)?
+                .unwrap_or_default(),
             leaf: leaf.map(Leaf::read).transpose()?,
             marks: Marks::read(&self.annotations),
         }))
@@ -154,6 +166,8 @@ pub(super) struct State {
     pub(super) bundle: CaBundle,
     pub(super) issuing: Authority,
     pub(super) next: Option<Authority>,
+    /// How clients of former CAs come to trust `issuing` and `next`.
+    pub(super) links: Links,
     pub(super) leaf: Option<Leaf>,
     pub(super) marks: Marks,
 }
@@ -248,6 +262,9 @@ pub enum Refusal {
         /// The CA's last second.
         not_after: Timestamp,
     },
+    /// The links between CAs cannot be read.
+    #[error("ca-links.crt is not usable")]
+    Links(#[source] CertificateError),
     /// The certificate cannot be read, or its key is another certificate's.
     #[error("tls.crt and tls.key are not usable")]
     Leaf(#[source] CertificateError),
@@ -256,6 +273,7 @@ pub enum Refusal {
 pub(super) const CA_CRT: &str = "ca.crt";
 pub(super) const CA_KEY: &str = "ca.key";
 pub(super) const NEXT_CA_KEY: &str = "next-ca.key";
+pub(super) const CA_LINKS: &str = "ca-links.crt";
 pub(super) const TLS_CRT: &str = "tls.crt";
 pub(super) const TLS_KEY: &str = "tls.key";
 

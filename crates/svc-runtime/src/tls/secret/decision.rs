@@ -6,7 +6,8 @@
 //! due or asked ─▶ made, beside the old one ─▶ seen where clients look ─▶ overlap ─▶ issues ─▶ retire_after ─▶ the old one is gone
 //! ```
 //!
-//! A successor is always found by clients before it issues. Only who empties the Secret gets a CA that nobody has heard of.
+//! A successor is always found by clients before it issues, and has a certificate by the CA before it for those who look no more. Only who
+//! empties the Secret gets a CA that nobody has heard of.
 
 use std::fmt;
 
@@ -14,6 +15,7 @@ use jiff::Timestamp;
 
 use super::content::{Content, Leaf, Refusal, State};
 use crate::tls::authority::{Authority, AuthorityError, is_named};
+use crate::tls::links::Links;
 use crate::tls::pem::{CaBundle, KeyPairPem};
 use crate::tls::published::Published;
 use crate::tls::rotation::{Rotation, after, before};
@@ -271,11 +273,13 @@ fn create(asked: Option<String>, context: Context<'_>) -> Result<State, Authorit
         ..
     } = context;
     let issuing = Authority::create(name, rotation.authority_lifetime, now)?;
-    let leaf = issue(&issuing, context)?;
+    let links = Links::default();
+    let leaf = issue(&issuing, &links, context)?;
     Ok(State {
         bundle: issuing.bundle().clone(),
         issuing,
         next: None,
+        links,
         leaf: Some(leaf),
         marks: super::content::Marks {
             issuing_since: Some(now),
@@ -296,8 +300,13 @@ fn change(state: State, why: Why, context: Context<'_>) -> Result<State, Authori
     } = context;
     match why {
         Why::Asked | Why::Due => {
-            let next = Authority::create(name, rotation.authority_lifetime, now)?;
             let mut state = state;
+            let lifetime = rotation.authority_lifetime;
+            let (next, link) = state.issuing.create_successor(name, lifetime, now)?;
+            // A CA of an operator's may be trusted by many others, for whom ours is not to be one.
+            if state.issuing.is_ours(name) {
+                state.links = state.links.with(link);
+            }
             state.bundle = state.bundle.with(next.certificate());
             state.next = Some(next);
             state.marks.published_at = None;
@@ -314,7 +323,7 @@ fn change(state: State, why: Why, context: Context<'_>) -> Result<State, Authori
             Ok(State { bundle, ..state })
         }
         Why::Aged | Why::Empty | Why::NoLeaf | Why::OtherAuthority | Why::OtherNames => {
-            let leaf = Some(issue(&state.issuing, context)?);
+            let leaf = Some(issue(&state.issuing, &state.links, context)?);
             Ok(State { leaf, ..state })
         }
     }
@@ -326,18 +335,21 @@ fn take_over(state: State, context: Context<'_>) -> Result<State, AuthorityError
         bundle,
         issuing,
         next,
+        links,
         leaf: _,
         mut marks,
     } = state;
     let issuing = next.unwrap_or(issuing);
+    let links = links.leading_from(issuing.certificate(), context.now);
     marks.issuing_since = Some(context.now);
     marks.published_at = None;
     marks.followed.clone_from(&marks.asked);
     Ok(State {
         bundle,
-        leaf: Some(issue(&issuing, context)?),
+        leaf: Some(issue(&issuing, &links, context)?),
         issuing,
         next: None,
+        links,
         marks,
     })
 }
@@ -355,10 +367,16 @@ fn retain(state: &State, name: &str) -> Option<CaBundle> {
     Some(left.fold(first, |bundle, certificate| bundle.with(certificate)))
 }
 
-fn issue(authority: &Authority, context: Context<'_>) -> Result<Leaf, AuthorityError> {
+/// A certificate, with what clients of former CAs need to trust it.
+fn issue(
+    authority: &Authority,
+    links: &Links,
+    context: Context<'_>,
+) -> Result<Leaf, AuthorityError> {
     let lifetime = context.rotation.certificate_lifetime;
     let pair = authority.issue(context.dns_names, lifetime, context.now)?;
-    Ok(Leaf::parse(pair)?)
+    let links = links.leading_from(authority.certificate(), context.now);
+    Ok(Leaf::parse(pair.followed_by(links.certificates()))?)
 }
 
 fn fill(
