@@ -16,6 +16,7 @@ use arc_swap::ArcSwapOption;
 use jiff::Timestamp;
 use prometheus_client::registry::Registry;
 use rustls::ServerConfig;
+use rustls::crypto::aws_lc_rs::Ticketer;
 use rustls::pki_types::CertificateDer;
 use rustls::server::{ClientHello, ResolvesServerCert};
 use rustls::sign::CertifiedKey;
@@ -69,6 +70,13 @@ impl ServingCertificate {
             .with_no_client_auth()
             .with_cert_resolver(Arc::new(self.clone()));
         config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
+        // Clients keep their sessions themselves, encrypted by a key that changes every six hours (RFC 8446 section 4.6.1): rustls's own
+        // memory has room for 256, and thousands of sidecars would push each other out of it.
+        if let Ok(ticketer) = Ticketer::new() {
+            config.ticketer = ticketer;
+        }
+        // Each handshake uses one up and brings the next.
+        config.send_tls13_tickets = 1;
         Arc::new(config)
     }
 

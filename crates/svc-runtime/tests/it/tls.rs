@@ -8,8 +8,8 @@ use std::time::Duration;
 
 use jiff::{SignedDuration, Timestamp};
 use prometheus_client::registry::Registry;
-use rustls::HandshakeKind;
 use rustls::version::{TLS12, TLS13};
+use rustls::{ClientConfig, HandshakeKind};
 use svc_runtime::tls::{CaBundle, KeyPairPem, ServingCertificate, ephemeral, follow_files};
 use svc_runtime::{Limits, Readiness, Shutdown, clock};
 use tempfile::TempDir;
@@ -247,22 +247,43 @@ async fn tls_012_a_session_of_one_replica_falls_back_to_a_handshake_at_another()
             Server::start(Limits::default()).await,
         );
         let config = Arc::new(tls_config(&[&one.ca, &other.ca], &[version]));
-        let kind = async |server: &Server| {
-            let mut stream = handshake(server.address, Arc::clone(&config))
-                .await
-                .unwrap();
-            let request = b"GET /peer HTTP/1.1\r\nhost: server.test\r\nconnection: close\r\n\r\n";
-            stream.write_all(request).await.unwrap();
-            let mut answer = Vec::new();
-            // The ticket of TLS 1.3 comes with the answer.
-            drop(stream.read_to_end(&mut answer).await);
-            assert!(answer.starts_with(b"HTTP/1.1 200"));
-            stream.get_ref().1.handshake_kind().unwrap()
-        };
+        let kind = async |server: &Server| handshake_kind(server, &config).await;
         assert_eq!(kind(&one).await, HandshakeKind::Full);
         assert_eq!(kind(&one).await, HandshakeKind::Resumed);
         assert_eq!(kind(&other).await, HandshakeKind::Full);
         one.certificate.replace(fresh_pair().0).unwrap();
         assert_eq!(kind(&other).await, HandshakeKind::Resumed);
     }
+}
+
+/// One request, and whether its connection resumed a session.
+async fn handshake_kind(server: &Server, config: &Arc<ClientConfig>) -> HandshakeKind {
+    let connected = handshake(server.address, Arc::clone(config)).await;
+    let mut stream = connected.unwrap();
+    let request = b"GET /peer HTTP/1.1\r\nhost: server.test\r\nconnection: close\r\n\r\n";
+    stream.write_all(request).await.unwrap();
+    let mut answer = Vec::new();
+    // The ticket of TLS 1.3 comes with the answer.
+    drop(stream.read_to_end(&mut answer).await);
+    assert!(answer.starts_with(b"HTTP/1.1 200"));
+    stream.get_ref().1.handshake_kind().unwrap()
+}
+
+/// As those of a sidecar must, which comes back minutes later: what a server has room for in its memory are 256.
+#[tokio::test]
+async fn tls_012_a_session_outlives_hundreds_of_others() {
+    let server = Server::start(Limits::default()).await;
+    let client = || Arc::new(tls_config(&[&server.ca], &[&TLS13]));
+    let first = client();
+    assert_eq!(handshake_kind(&server, &first).await, HandshakeKind::Full);
+    for _ in 0..300 {
+        assert_eq!(
+            handshake_kind(&server, &client()).await,
+            HandshakeKind::Full
+        );
+    }
+    assert_eq!(
+        handshake_kind(&server, &first).await,
+        HandshakeKind::Resumed
+    );
 }
