@@ -193,7 +193,7 @@ fn folder(workspace: &Workspace, profile: &str) -> Result<PathBuf> {
     Ok(metadata.target_directory.join(TARGET).join(profile))
 }
 
-/// Statically linked against glibc: the musl target is not everywhere to be had, and needs no second C library.
+/// Statically linked against glibc: the musl target is not everywhere to be had, and needs a second C library. The Dockerfile does the same.
 fn compile_together(workspace: &Workspace, profile: &str, what: &[&str]) -> Result<()> {
     let mut cargo = Command::new("cargo");
     cargo
@@ -269,3 +269,26 @@ const OURS: [(&str, &str); 3] = [
     ("injector", "injector"),
     ("refresher", "refresher"),
 ];
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_dockerfile_compiles_what_is_published_as_it_is_measured() {
+        let dockerfile = include_str!("../../../Dockerfile");
+        for (_, program) in OURS {
+            let profile = Profile::Dist.of(program);
+            let build = format!("--profile {profile} -p {program}");
+            assert!(dockerfile.contains(&build), "{build}");
+            for flag in compiler_flags(profile) {
+                assert!(dockerfile.contains(flag), "{flag}");
+            }
+        }
+        for (name, value) in BUILD_ENVIRONMENT {
+            assert!(dockerfile.contains(&format!("ENV {name}={value}")));
+        }
+        let (_, system) = TARGET.split_once('-').unwrap();
+        assert!(dockerfile.contains(&format!("target=\"$(uname -m)-{system}\"")));
+    }
+}
