@@ -119,6 +119,7 @@ fn begin_rotation(stage: &Stage) -> Result<()> {
     wait_for("the overlap to begin", MINUTE, || {
         Ok((!stage.kubectl(&read)?.is_empty()).then_some(()))
     })
+    .map(drop)
 }
 
 /// What makes `own` the ring that `other` is.
