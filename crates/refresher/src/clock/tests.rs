@@ -82,7 +82,7 @@ impl Settable {
             sleep(Duration::from_millis(*pause)).await;
             self.step(*milliseconds);
         }
-        std::future::pending().await
+        std::future::pending::<()>().await;
     }
 }
 
@@ -200,7 +200,7 @@ proptest! {
         });
         let sets: Vec<_> = sets.collect();
         for pair in tries.windows(2) {
-            let wait = pair[1] - pair[0];
+            let wait = pair[1].checked_sub(pair[0]).unwrap();
             prop_assert!(wait <= LONGEST + EXCHANGE, "{wait:?}");
             let exact = Duration::from_millis(EXACT.unsigned_abs());
             let is_set = sets.iter().any(|at| (pair[0]..=pair[1] + 2 * exact).contains(&(*at + exact)));
