@@ -25,7 +25,7 @@ use crate::workspace::Workspace;
 use crate::{python, tools};
 
 pub(crate) use given::{Given, GivenOptions, take_down};
-pub(crate) use outside::{APP_SUBJECT, BUCKET};
+pub(crate) use outside::{ADMINISTER_SCRIPT, APP_SUBJECT, BUCKET};
 pub(crate) use place::Place;
 pub(crate) use release::{CHART, HELM_ARGUMENTS, NAMESPACE, RELEASE};
 
@@ -105,10 +105,7 @@ impl Place for Stage<'_, '_> {
         let mut bash = self.cluster.command_in_node("bash")?;
         bash.args(["-c", &format!("{ON_THE_NODE}{script}")])
             .env("PATH", format!("{}:/usr/bin:/bin", python.display()))
-            .env(
-                "ADMINISTER",
-                self.workspace.root.join(outside::ADMINISTER_SCRIPT),
-            )
+            .env("ADMINISTER", self.workspace.root.join(ADMINISTER_SCRIPT))
             .env("AWS_CA_BUNDLE", self.ca())
             .env("AWS_DEFAULT_REGION", "us-east-1")
             .env("AWS_ACCESS_KEY_ID", outside::ADMINISTRATOR.0)

@@ -8,6 +8,7 @@ use anyhow::{Context, Result, bail, ensure};
 use serde::Deserialize;
 use serde_json::json;
 
+use crate::cluster::address::{STORE_ADDRESS, STORE_HOST};
 use crate::cluster::{Cluster, ClusterName};
 use crate::fuzz::{self, FuzzOptions};
 use crate::progress::{Stopwatch, say};
@@ -283,6 +284,9 @@ fn compile_e2e(workspace: &Workspace) -> Result<Vec<PathBuf>> {
 fn write_facts(stage: &Stage<'_, '_>) -> Result<PathBuf> {
     let workspace = stage.workspace;
     let python = python::ensure(workspace)?;
+    let store = stage
+        .cluster
+        .issue_leaf("store", &[STORE_HOST], &[STORE_ADDRESS.into()])?;
     let facts = json!({
         "kubeconfig": stage.cluster.kubeconfig(),
         "kubectl": tools::Module::K8s.ensure(workspace)?.join("kubectl"),
@@ -296,6 +300,14 @@ fn write_facts(stage: &Stage<'_, '_>) -> Result<PathBuf> {
         "namespace": stage::NAMESPACE,
         "chart": workspace.root.join(stage::CHART),
         "control_plane": tools::control_plane_folder(workspace)?,
+        "minio": tools::Module::Minio.ensure(workspace)?.join("minio"),
+        "administer_minio": workspace.root.join(stage::ADMINISTER_SCRIPT),
+        "store": {
+            "host": STORE_HOST,
+            "address": STORE_ADDRESS,
+            "certificate": store.certificate,
+            "key": store.key,
+        },
     });
     std::fs::create_dir_all(stage.cluster.root().join("e2e"))?;
     let path = stage.cluster.root().join("stage.json");

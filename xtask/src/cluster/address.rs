@@ -21,7 +21,7 @@ pub(crate) enum Scope {
 }
 
 /// The names that resolve on the node and in its pods. All others are unknown there.
-pub(crate) const NAMES: [Name; 6] = [
+pub(crate) const NAMES: [Name; 7] = [
     Name {
         host: "sts.amazonaws.com",
         address: NODE_ADDRESS,
@@ -52,6 +52,11 @@ pub(crate) const NAMES: [Name; 6] = [
         address: STRICT_STS_ADDRESS,
         scope: Scope::Exact,
     },
+    Name {
+        host: STORE_HOST,
+        address: STORE_ADDRESS,
+        scope: Scope::Exact,
+    },
 ];
 
 /// A hosts file knows no wildcards: these buckets are named in it.
@@ -64,7 +69,11 @@ pub(crate) const NODE_ADDRESS: Ipv4Addr = Ipv4Addr::new(10, 203, 0, 1);
 pub(crate) const CDN_ADDRESS: Ipv4Addr = Ipv4Addr::new(10, 203, 0, 2);
 /// Free for a second, strict STS.
 pub(crate) const STRICT_STS_ADDRESS: Ipv4Addr = Ipv4Addr::new(10, 203, 0, 3);
-const NODE_ADDRESSES: [Ipv4Addr; 3] = [NODE_ADDRESS, CDN_ADDRESS, STRICT_STS_ADDRESS];
+/// Free for a store that documents publish themselves in.
+pub(crate) const STORE_ADDRESS: Ipv4Addr = Ipv4Addr::new(10, 203, 0, 4);
+pub(crate) const STORE_HOST: &str = "store.example";
+const NODE_ADDRESSES: [Ipv4Addr; 4] =
+    [NODE_ADDRESS, CDN_ADDRESS, STRICT_STS_ADDRESS, STORE_ADDRESS];
 pub(crate) const POD_RANGE: &str = "10.201.0.0/24";
 pub(crate) const SERVICE_RANGE: &str = "10.202.0.0/24";
 /// The Service `kubernetes`: the first address of the range.
@@ -120,7 +129,7 @@ pub(crate) fn render_hosts() -> String {
 
 /// The commands for `ip -batch` that make the node's network: a bridge, because not every kernel has dummy devices.
 pub(crate) fn render_links() -> String {
-    let [node, cdn, strict_sts] =
+    let [node, cdn, strict_sts, store] =
         NODE_ADDRESSES.map(|address| format!("address add {address}/24 dev node0"));
     // Processes on the node have no other route to a ClusterIP: there is no default route.
     let route = format!("route add {SERVICE_RANGE} dev node0");
@@ -130,6 +139,7 @@ pub(crate) fn render_links() -> String {
         &node,
         &cdn,
         &strict_sts,
+        &store,
         "link set node0 up",
         &route,
     ];
@@ -215,6 +225,7 @@ mod tests {
             "10.203.0.1 openunison-sts-docs.s3.us-east-1.amazonaws.com",
             "10.203.0.2 d1dexjaad4ian0.cloudfront.net",
             "10.203.0.3 strict-sts.example",
+            "10.203.0.4 store.example",
         ] {
             assert!(
                 hosts.lines().any(|found| found == line),

@@ -1,6 +1,6 @@
 """Administers MinIO with the AWS CLI's own library: buckets|policies NAME,NAME,...
 
-The administrator and the authority are in the AWS CLI's environment variables.
+The administrator and the authority are in the AWS CLI's environment variables, and so is another address than AWS's.
 """
 import json
 import os
@@ -11,7 +11,8 @@ from awscli.botocore.awsrequest import AWSRequest
 from awscli.botocore.httpsession import URLLib3Session
 from awscli.botocore.session import get_session
 
-HOST, REGION = "https://s3.us-east-1.amazonaws.com", "us-east-1"
+HOST = os.environ.get("AWS_ENDPOINT_URL", "https://s3.us-east-1.amazonaws.com")
+REGION = "us-east-1"
 session = get_session()
 
 

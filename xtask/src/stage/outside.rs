@@ -37,7 +37,7 @@ pub(super) const AWS_NAMES: [&str; 6] = [
     "*.s3.us-east-1.amazonaws.com",
 ];
 /// In the repository; a place's shell calls it.
-pub(super) const ADMINISTER_SCRIPT: &str = "xtask/src/stage/administer_minio.py";
+pub(crate) const ADMINISTER_SCRIPT: &str = "xtask/src/stage/administer_minio.py";
 /// MinIO's administrator. The stage has no uplink, and nothing of value.
 pub(super) const ADMINISTRATOR: (&str, &str) = ("administrator", "of-the-stage-alone");
 

@@ -16,7 +16,7 @@ pub(crate) struct Stage {
     kubeconfig: PathBuf,
     kubectl: PathBuf,
     helm: PathBuf,
-    python: PathBuf,
+    pub(crate) python: PathBuf,
     pub(crate) image_values: PathBuf,
     pub(crate) scratch: PathBuf,
     /// The authority of AWS's stand-in, the CDN and the strict STS.
@@ -28,6 +28,19 @@ pub(crate) struct Stage {
     pub(crate) chart: PathBuf,
     /// The folder with etcd and kube-apiserver, for a second cluster.
     pub(crate) control_plane: PathBuf,
+    pub(crate) minio: PathBuf,
+    /// A program for [`Stage::python`]'s Python.
+    pub(crate) administer_minio: PathBuf,
+    pub(crate) store: Place,
+}
+
+/// A name that leads nowhere yet, and a certificate for it.
+#[derive(Clone, Debug, Deserialize)]
+pub(crate) struct Place {
+    pub(crate) host: String,
+    pub(crate) address: String,
+    pub(crate) certificate: PathBuf,
+    pub(crate) key: PathBuf,
 }
 
 /// The namespace that the rules of the stage's endpoint allow.
