@@ -13,8 +13,7 @@ use aws_lc_rs::signature::{
 };
 use base64::Engine as _;
 use base64::engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD};
-use rustls_pki_types::PrivateKeyDer;
-use rustls_pki_types::pem::PemObject as _;
+use rustls_pki_types::{PrivateKeyDer, PrivatePkcs1KeyDer, PrivatePkcs8KeyDer, PrivateSec1KeyDer};
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 use zeroize::Zeroizing;
@@ -377,14 +376,48 @@ fn key_id(spki: &[u8]) -> String {
     URL_SAFE_NO_PAD.encode(digest.as_ref())
 }
 
+/// The one private key of a PEM text (RFC 7468). Not read by the library that has PEM for certificates: what it takes a section apart with
+/// stays in freed memory.
 fn single_key(pem: &str) -> Result<Zeroizing<PrivateKeyDer<'static>>, KeyError> {
     // Some editors write a byte order mark.
-    let pem = pem.trim_start_matches('\u{feff}');
-    let mut keys = PrivateKeyDer::pem_slice_iter(pem.as_bytes());
-    match (keys.next(), keys.next()) {
-        (Some(Ok(key)), None) => Ok(Zeroizing::new(key)),
-        (_, _) => Err(KeyError::NotOneKey),
+    let mut lines = pem.trim_start_matches('\u{feff}').lines();
+    let mut found = None;
+    while let Some(line) = lines.next() {
+        let begin = line.trim_end().strip_prefix("-----BEGIN ");
+        let Some(label) = begin.and_then(|rest| rest.strip_suffix("-----")) else {
+            continue;
+        };
+        let end = format!("-----END {label}-----");
+        let mut section = lines.by_ref().map(str::trim_end);
+        let mut text = Zeroizing::new(String::with_capacity(pem.len()));
+        loop {
+            let line = section.next().ok_or(KeyError::NotOneKey)?;
+            if line == end {
+                break;
+            }
+            text.push_str(line);
+        }
+        let form: fn(Vec<u8>) -> PrivateKeyDer<'static> = match label {
+            "PRIVATE KEY" => |der| PrivatePkcs8KeyDer::from(der).into(),
+            "RSA PRIVATE KEY" => |der| PrivatePkcs1KeyDer::from(der).into(),
+            "EC PRIVATE KEY" => |der| PrivateSec1KeyDer::from(der).into(),
+            // Such as EC PARAMETERS, which OpenSSL writes beside a key.
+            _ => continue,
+        };
+        let key = Zeroizing::new(form(decoded(&text)?));
+        if found.replace(key).is_some() {
+            return Err(KeyError::NotOneKey);
+        }
     }
+    found.ok_or(KeyError::NotOneKey)
+}
+
+/// In one allocation: one that grew would leave its beginning behind.
+fn decoded(text: &str) -> Result<Vec<u8>, KeyError> {
+    let mut der = Zeroizing::new(Vec::with_capacity(text.len()));
+    let read = STANDARD.decode_vec(text, &mut der);
+    read.or(Err(KeyError::NotOneKey))?;
+    Ok(std::mem::take(&mut *der))
 }
 
 fn parse_ec(der: &PrivateKeyDer<'_>) -> Result<EcdsaKeyPair, KeyError> {
