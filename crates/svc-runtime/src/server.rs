@@ -74,8 +74,8 @@ impl Limits {
             stall_timeout: Duration::from_secs(5),
             keep_alive: false,
             max_connections: 512,
-            // They end soon, and the kubelet's may come from an address that others have too.
-            max_connections_of_peer: 512,
+            // More than the kubelet and a Prometheus need, and so few that one pod, or three, cannot take all places.
+            max_connections_of_peer: 128,
             drain: Duration::from_secs(1),
             ..Self::default()
         }

@@ -5,7 +5,7 @@ use prometheus_client::metrics::counter::Counter;
 use prometheus_client::registry::Registry;
 use svc_runtime::{Readiness, Shutdown, install_crypto_provider, serve_admin};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
-use tokio::net::{TcpListener, TcpStream};
+use tokio::net::{TcpListener, TcpSocket, TcpStream};
 use tokio::time::timeout;
 
 use crate::support::background;
@@ -63,6 +63,27 @@ async fn admin_port_tells_life_readiness_and_metrics() {
         "{kind}"
     );
 
+    shutdown.request();
+    server.await.unwrap().unwrap();
+}
+
+/// However fast one pod opens connections again, the kubelet's probe finds a place at its first try.
+#[tokio::test]
+async fn one_address_cannot_take_all_places() {
+    install_crypto_provider();
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    let (readiness, shutdown) = (Readiness::new(), Shutdown::new());
+    let metrics = Arc::new(Registry::default());
+    let server = background(serve_admin(listener, readiness, metrics, shutdown.clone()));
+    let mut held = Vec::new();
+    for _ in 0..512 {
+        let socket = TcpSocket::new_v4().unwrap();
+        socket.bind("127.0.0.2:0".parse().unwrap()).unwrap();
+        held.push(socket.connect(address).await.unwrap());
+    }
+    let probe = reqwest::get(format!("http://{address}/livez"));
+    assert_eq!(probe.await.unwrap().status(), 200);
     shutdown.request();
     server.await.unwrap().unwrap();
 }
