@@ -133,13 +133,14 @@ async fn handler_that_stalls_is_cut() {
 async fn http_017_a_reader_that_does_not_read_is_cut() {
     let server = Server::start(Limits {
         idle_timeout: Duration::from_millis(300),
+        max_connections: 1,
         ..quick()
     })
     .await;
     let mut stream = server.connect(b"http/1.1").await;
     let request = b"GET /large HTTP/1.1\r\nhost: server.test\r\n\r\n";
     stream.write_all(request).await.unwrap();
-    tokio::time::sleep(Duration::from_secs(2)).await;
+    place_is_freed(&server).await;
     let said = read_to_close(&mut stream).await;
     assert!(said.len() < LARGE, "all of it was kept for the reader");
 }
@@ -157,6 +158,11 @@ async fn connection_over_the_cap_is_closed_at_once() {
     assert!(read_to_close(&mut third).await.is_empty());
 
     drop(first);
+    place_is_freed(&server).await;
+}
+
+/// Waits until there is room for one more connection.
+async fn place_is_freed(server: &Server) {
     let client = server.client();
     let served = async {
         while client.get(server.url("/peer")).send().await.is_err() {
