@@ -43,6 +43,18 @@ async fn http_002_another_method_is_405_with_allow() {
             assert_eq!(response.text().await.unwrap(), "", "{method} {path}");
         }
     }
+    for (target, status) in [
+        ("CONNECT localhost:443", 404),
+        ("CONNECT /aws/token", 405),
+        ("OPTIONS *", 404),
+    ] {
+        let request = format!(
+            "{target} HTTP/1.1\r\nHost: localhost\r\nAuthorization: Bearer {}\r\nConnection: close\r\n\r\n",
+            token()
+        );
+        let answer = server.raw(request.as_bytes()).await;
+        assert_eq!(status_of(&answer), status, "{target}: {answer}");
+    }
     assert_eq!(server.audit_now().len(), 0);
 }
 
@@ -146,6 +158,36 @@ async fn http_015_framing_that_can_be_read_in_two_ways() {
         assert!(!answer.contains("application/jwt"), "{headers}: {answer}");
     }
     assert_eq!(server.audit_now().len(), 0);
+}
+
+/// Lengths of chunks that another reader might take for others: what follows them is not executed.
+#[tokio::test]
+async fn http_015_chunks_that_can_be_read_in_two_ways() {
+    let server = Server::start().await;
+    let second = format!(
+        "POST /aws/token HTTP/1.1\r\nHost: localhost\r\nAuthorization: Bearer {}\r\nContent-Length: 0\r\nConnection: close\r\n\r\n",
+        token()
+    );
+    let extended = format!("3;{}\r\nabc\r\n0\r\n\r\n", "x".repeat(40 << 10));
+    for chunks in [
+        "FFFFFFFFFFFFFFFFF\r\nabc\r\n0\r\n\r\n",
+        "-3\r\nabc\r\n0\r\n\r\n",
+        "+3\r\nabc\r\n0\r\n\r\n",
+        "0x3\r\nabc\r\n0\r\n\r\n",
+        "3 3\r\nabc\r\n0\r\n\r\n",
+        "\r\nabc\r\n0\r\n\r\n",
+        "3\nabc\n0\n\n",
+        "3\r\nabcd\r\n0\r\n\r\n",
+        "3;\nabc\r\n0\r\n\r\n",
+        &extended,
+    ] {
+        let request = format!(
+            "POST /aws/token HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: chunked\r\n\r\n{chunks}{second}"
+        );
+        let answer = server.raw(request.as_bytes()).await;
+        let shown: String = chunks.chars().take(20).collect();
+        assert!(!answer.contains("application/jwt"), "{shown:?}: {answer}");
+    }
 }
 
 #[tokio::test]

@@ -16,6 +16,7 @@ mod exchange;
 mod explain;
 mod flood;
 mod http;
+mod http2;
 mod key_file;
 mod life;
 mod metrics;
