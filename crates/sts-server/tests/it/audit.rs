@@ -1,5 +1,6 @@
 //! The audit line: one for each exchange, with what was decided and nothing that could be used.
 
+use jsonwebtoken::decode_header;
 use serde_json::Value;
 use test_support::{TestKey, TokenBuilder};
 
@@ -32,6 +33,8 @@ async fn iss_008_an_allowed_exchange() {
     assert!(line["source"].as_str().unwrap().starts_with("127.0.0.1:"));
     // By its id, the issued token can be found again in a relying party's log.
     let issued = body["access_token"].as_str().unwrap();
+    let key = decode_header(issued).unwrap().kid.unwrap();
+    assert_eq!(line["kid"], key);
     let claims = claims(&server, "/aws", "https://issuer.example.com", issued).await;
     assert_eq!(line["jti"], claims["jti"]);
     assert_eq!(line["subject_jti"], "5f0a1a9e-7f0c-4a52-9a43-0d6f5a3b2c1d");

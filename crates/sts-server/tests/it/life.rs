@@ -26,6 +26,21 @@ async fn a_second_start_signs_with_the_same_key() {
     assert_eq!(before, after);
 }
 
+/// What an operator has done without shows in the log of each start.
+#[tokio::test]
+async fn the_start_says_of_each_endpoint_what_jwks_mode_leaves_exposed() {
+    let server = Server::start().await;
+    let lines = server.lines();
+    let warnings = lines.iter().filter_map(|line| {
+        let line: Value = serde_json::from_str(line).ok()?;
+        let exposed =
+            "a token stays good until it expires, also when its pod or ServiceAccount is deleted";
+        let is_one = line["level"] == "WARN" && line["message"].as_str()?.contains(exposed);
+        is_one.then(|| line["endpoint"].as_str().map(str::to_owned))?
+    });
+    assert_eq!(warnings.collect::<Vec<_>>(), ["aws", "aws2"]);
+}
+
 #[tokio::test]
 async fn key_that_cannot_be_used_is_never_replaced() {
     let setup = Setup::new();

@@ -62,16 +62,27 @@ async fn live_017_a_silent_api_server_is_503_within_our_patience() {
     let (_, token) = install.good_token().await;
     assert_eq!(server.exchange_status(&install, &token).await, 200);
     let client = server.client(&install).await;
-    let exchange = || {
+    let exchange = |token: &str| {
         client
             .post(server.url(&install, "/aws/token"))
-            .bearer_auth(&token)
+            .bearer_auth(token)
             .send()
     };
     plane.signal(Signal::SIGSTOP);
-    for reason in [2, 3] {
+    // What nobody has signed is refused without a question, to which there would be no answer.
+    let (message, signature) = token.rsplit_once('.').unwrap();
+    let mut signature = signature.chars();
+    let first = if signature.next() == Some('A') {
+        'B'
+    } else {
+        'A'
+    };
+    let forged = format!("{message}.{first}{}", signature.as_str());
+    assert_eq!(exchange(&forged).await.unwrap().status(), 401);
+    assert_eq!(server.reason(2).await, "sig_invalid");
+    for reason in [3, 4] {
         let begin = Instant::now();
-        let response = exchange().await.unwrap();
+        let response = exchange(&token).await.unwrap();
         assert_eq!(response.status(), 503);
         assert_eq!(response.headers()["retry-after"], "5");
         assert!(
@@ -95,7 +106,7 @@ async fn live_017_a_silent_api_server_is_503_within_our_patience() {
     );
     plane.signal(Signal::SIGCONT);
     eventually("tokens again", async || {
-        (exchange().await.unwrap().status() == 200).then_some(())
+        (exchange(&token).await.unwrap().status() == 200).then_some(())
     })
     .await;
 }
