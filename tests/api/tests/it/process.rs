@@ -22,19 +22,7 @@ pub(crate) fn programs() -> &'static Path {
     static PROGRAMS: OnceLock<PathBuf> = OnceLock::new();
     PROGRAMS.get_or_init(|| {
         let built = Command::new(env!("CARGO"))
-            .args([
-                "build",
-                "--quiet",
-                "--package",
-                "sts-server",
-                "--package",
-                "injector",
-                "--package",
-                "kubectl-sts",
-                "--package",
-                "refresher",
-                "--bins",
-            ])
+            .args(["programs", "--quiet"])
             .current_dir(env!("CARGO_MANIFEST_DIR"))
             .status()
             .unwrap();
