@@ -45,11 +45,7 @@ pub(crate) fn run(workspace: &Workspace, options: &Options) -> Result<()> {
         .env("KUBE_STS_BENCH_PODS", options.pods.to_string());
     let status = test.status()?;
     ensure!(status.success(), "the measurement failed: {status}");
-    say(AIMS);
     Ok(())
 }
 
 const CLIENTS_CORE: &str = "taskset -c 1";
-
-const AIMS: &str = "aims: RS256 at least 70 % of the ceiling, ES256 at least 8,000/s of one core; at most 20 MiB idle and 64 MiB with 10,000 pods; \
-                    1 to 100 endpoints, 10 to 10,000 pods: at most 1.1 times the CPU; 10,000 first exchanges within 30 s";

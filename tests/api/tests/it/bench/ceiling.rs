@@ -9,11 +9,12 @@ use aws_lc_rs::signature::{
     RSA_PKCS1_2048_8192_SHA256, RSA_PKCS1_SHA256, RsaKeyPair,
 };
 
-/// How many are measured.
-const PAIRS: u32 = 5000;
+/// How many of each are measured.
+const TIMES: u32 = 5000;
 
 pub(super) struct Ceiling {
-    each: Duration,
+    pub(super) verify: Duration,
+    pub(super) sign: Duration,
 }
 
 enum Signer {
@@ -39,30 +40,35 @@ impl Ceiling {
         } else {
             Signer::Rsa(Box::new(RsaKeyPair::generate(KeySize::Rsa2048).unwrap()))
         };
-        let begin = thread_cpu();
-        for _ in 0..PAIRS {
-            public.verify_sig(message, &signature).unwrap();
-            match &signer {
+        Self {
+            verify: each(|| public.verify_sig(message, &signature).unwrap()),
+            sign: each(|| match &signer {
                 Signer::Ec(key) => drop(key.sign(&random, message).unwrap()),
                 Signer::Rsa(key) => {
                     let mut own = vec![0; key.public_modulus_len()];
                     key.sign(&RSA_PKCS1_SHA256, &random, message, &mut own)
                         .unwrap();
                 }
-            }
-        }
-        Self {
-            each: thread_cpu().saturating_sub(begin) / PAIRS,
+            }),
         }
     }
 
     pub(super) fn micros(&self) -> f64 {
-        self.each.as_secs_f64() * 1e6
+        (self.verify + self.sign).as_secs_f64() * 1e6
     }
 
     pub(super) fn per_second(&self) -> f64 {
-        1.0 / self.each.as_secs_f64()
+        1e6 / self.micros()
     }
+}
+
+/// The CPU time of one of many.
+fn each(work: impl Fn()) -> Duration {
+    let begin = thread_cpu();
+    for _ in 0..TIMES {
+        work();
+    }
+    thread_cpu().saturating_sub(begin) / TIMES
 }
 
 /// The CPU time that this thread has used.

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use futures_util::StreamExt as _;
 use futures_util::stream;
-use reqwest::Client;
+use reqwest::{Client, RequestBuilder};
 use tokio::time::{Instant, sleep};
 
 use super::super::install::Install;
@@ -22,10 +22,18 @@ pub(super) struct Load {
     pub(super) resident_mib: f64,
 }
 
+impl Load {
+    /// How many a second the CPU time of one core is enough for.
+    pub(super) fn capacity(&self) -> f64 {
+        1e6 / self.cpu_micros
+    }
+}
+
 /// Clients that ask one server again and again.
 pub(super) struct Loop<'a> {
     client: Client,
     url: String,
+    /// None: what is asked for is the document at `url`.
     tokens: &'a [String],
     server: &'a Process,
 }
@@ -33,23 +41,37 @@ pub(super) struct Loop<'a> {
 impl<'a> Loop<'a> {
     pub(super) async fn new(install: &Install, server: &'a Process, tokens: &'a [String]) -> Self {
         Self {
-            client: server.client(install).await,
-            url: server.url(install, "/aws/token"),
             tokens,
+            ..Self::of_documents(install, server, "/aws/token").await
+        }
+    }
+
+    /// That ask for a document which costs nothing to make: what is left is HTTPS.
+    pub(super) async fn of_documents(install: &Install, server: &'a Process, path: &str) -> Self {
+        Self {
+            client: server.client(install).await,
+            url: server.url(install, path),
+            tokens: &[],
             server,
         }
     }
 
-    /// Keeps `open` requests open for a time. Every answer must be a token.
+    fn request(&self, number: usize) -> RequestBuilder {
+        match number.checked_rem(self.tokens.len()) {
+            Some(index) => self.client.post(&self.url).bearer_auth(&self.tokens[index]),
+            None => self.client.get(&self.url),
+        }
+    }
+
+    /// Keeps `open` requests open for a time. Every answer must be a token, or the document.
     pub(super) async fn run(&self, open: usize, time: Duration) -> Load {
         let next = AtomicUsize::new(0);
         let (begin, cpu) = (Instant::now(), self.server.cpu());
         let one = async |_: usize| {
             let mut waits = Vec::new();
             while begin.elapsed() < time {
-                let index = next.fetch_add(1, Ordering::Relaxed) % self.tokens.len();
+                let request = self.request(next.fetch_add(1, Ordering::Relaxed));
                 let asked = Instant::now();
-                let request = self.client.post(&self.url).bearer_auth(&self.tokens[index]);
                 let answer = request.send().await.unwrap();
                 assert_eq!(answer.status(), 200);
                 drop(answer.bytes().await.unwrap());
