@@ -3,9 +3,11 @@
 //!
 //! The tokens are made by chance, always the same ones: real tokens and new ones that the cluster's own key has signed, with changes in
 //! text, header and claims. We look at each as an endpoint with `verification: watch` does, since that is what decides without asking:
-//! signature and claims, and that the watch has pod and ServiceAccount. Only what we accept is sent to the API server.
+//! signature and claims, and that pod and ServiceAccount are there. Only what we accept is sent to the API server. Some of the tokens are
+//! also put before the program, with its watch of this API server, and what it issues a token for is sent there as well.
 
 mod mint;
+mod program;
 
 use std::collections::BTreeMap;
 use std::io::Write as _;
@@ -21,11 +23,14 @@ use sts_core::verify::{Expectations, VerifiedToken, verify};
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 
-use super::install::Install;
+use super::install::{Install, WATCH};
 use mint::{Mint, Minted, Scene};
+use program::Program;
 
 /// How many tokens, unless `KUBE_STS_MUTATED_TOKENS` says otherwise.
 const TOKENS: u64 = 20_000;
+/// One in so many is put before the program too.
+const SAMPLE: u64 = 20;
 /// TokenReviews that run at the same time.
 const AT_ONCE: usize = 24;
 
@@ -36,39 +41,49 @@ struct Accepted {
     pod_uid: String,
 }
 
+/// What is to be asked about a token.
+enum Question {
+    /// The API server, about one that we accept.
+    Review(Accepted),
+    /// The program, and if it issues a token, the API server.
+    Exchange(Minted),
+}
+
+/// What came of it.
+#[derive(Default)]
+struct Answered {
+    /// Whether the program has issued a token.
+    issued: bool,
+    counter_example: Option<String>,
+}
+
 /// Accepted and refused, by the changes that the tokens bear.
 type Counts = BTreeMap<&'static str, (u64, u64)>;
 
 #[tokio::test]
 async fn live_023_what_we_accept_token_review_accepts() {
-    let install = Install::new().await;
+    let install = Install::variant(WATCH).await;
     let scene = set_scene(&install).await;
     let keys = install.plane.get("/openid/v1/jwks").await.to_string();
     let keys = KeySet::parse(keys.as_bytes()).unwrap().keys;
-    let audience = scene.audience.clone();
+    let program = Program::start(&install).await;
+    let reviewer = Reviewer::new(&install);
     let (sender, mut receiver) = mpsc::channel(AT_ONCE);
     let minting = std::thread::spawn(move || mint_all(scene, &keys, &sender));
-    let client = client(&install);
-    let url = format!(
-        "{}/apis/authentication.k8s.io/v1/tokenreviews",
-        install.plane.url
-    );
-    let mut reviews = JoinSet::new();
-    let mut counter_examples = Vec::new();
-    while let Some(accepted) = receiver.recv().await {
-        if reviews.len() >= AT_ONCE {
-            counter_examples.extend(reviews.join_next().await.unwrap().unwrap());
+    let mut asking = JoinSet::new();
+    let mut answers = Vec::new();
+    while let Some(question) = receiver.recv().await {
+        if asking.len() >= AT_ONCE {
+            answers.push(asking.join_next().await.unwrap().unwrap());
         }
-        reviews.spawn(review(
-            client.clone(),
-            url.clone(),
-            audience.clone(),
-            accepted,
-        ));
+        asking.spawn(ask(program.client.clone(), reviewer.clone(), question));
     }
-    for answer in reviews.join_all().await {
-        counter_examples.extend(answer);
-    }
+    answers.extend(asking.join_all().await);
+    let issued = answers.iter().filter(|answer| answer.issued).count();
+    let counter_examples: Vec<String> = answers
+        .into_iter()
+        .filter_map(|answer| answer.counter_example)
+        .collect();
     let counts = minting.join().unwrap();
     let all = counts
         .values()
@@ -76,8 +91,9 @@ async fn live_023_what_we_accept_token_review_accepts() {
     let accepted: u64 = counts.values().map(|(accepted, _)| accepted).sum();
     let all: u64 = all.sum();
     // Past the test runner's capture: whoever runs this wants to see the numbers.
-    let told =
-        format!("{all} tokens, {accepted} accepted; accepted and refused by change: {counts:?}\n");
+    let told = format!(
+        "{all} tokens, {accepted} accepted, {issued} issued for by the program; accepted and refused by change: {counts:?}\n"
+    );
     std::io::stdout().write_all(told.as_bytes()).unwrap();
     assert_eq!(counter_examples, [""; 0]);
     assert_eq!(all, number_of_tokens());
@@ -85,6 +101,28 @@ async fn live_023_what_we_accept_token_review_accepts() {
         (all / 10..all).contains(&accepted),
         "the tokens prove little"
     );
+    let sampled = all.div_ceil(SAMPLE);
+    let issued = u64::try_from(issued).unwrap();
+    assert!(
+        (sampled / 10..sampled).contains(&issued),
+        "the program proves little: {issued} of {sampled}"
+    );
+}
+
+async fn ask(program: program::Client, reviewer: Reviewer, question: Question) -> Answered {
+    match question {
+        Question::Review(accepted) => Answered {
+            issued: false,
+            counter_example: reviewer.review(accepted).await,
+        },
+        Question::Exchange(minted) => match program.exchange(minted).await {
+            None => Answered::default(),
+            Some(accepted) => Answered {
+                issued: true,
+                counter_example: reviewer.review(accepted).await,
+            },
+        },
+    }
 }
 
 #[expect(
@@ -126,17 +164,16 @@ async fn set_scene(install: &Install) -> Scene {
     }
 }
 
-fn client(install: &Install) -> Client {
-    let pem = std::fs::read(&install.plane.ca_file).unwrap();
-    let roots = Certificate::from_pem_bundle(&pem).unwrap();
-    let client = Client::builder()
-        .tls_certs_only(roots)
-        .timeout(Duration::from_secs(30));
-    client.build().unwrap()
+/// Asks the API server, as an administrator.
+#[derive(Clone)]
+struct Reviewer {
+    client: Client,
+    url: String,
+    audience: String,
 }
 
-/// Makes all tokens, sends on those that we accept, and counts.
-fn mint_all(scene: Scene, keys: &KeySet, accepted: &mpsc::Sender<Accepted>) -> Counts {
+/// Makes all tokens, sends on those that we accept and some of all, and counts.
+fn mint_all(scene: Scene, keys: &KeySet, questions: &mpsc::Sender<Question>) -> Counts {
     let expectations = Expectations {
         issuer: "https://kubernetes.default.svc.cluster.local"
             .parse()
@@ -147,8 +184,12 @@ fn mint_all(scene: Scene, keys: &KeySet, accepted: &mpsc::Sender<Accepted>) -> C
     };
     let mut counts = Counts::new();
     let mut mint = Mint::new(scene);
-    for _ in 0..number_of_tokens() {
+    let ask = |question| questions.blocking_send(question).unwrap_or_default();
+    for number in 0..number_of_tokens() {
         let minted = mint.next();
+        if number.is_multiple_of(SAMPLE) {
+            ask(Question::Exchange(minted.clone()));
+        }
         let now = UnixSeconds::new(minted.now).unwrap();
         let verified = RawToken::new(minted.token.clone())
             .route()
@@ -167,7 +208,7 @@ fn mint_all(scene: Scene, keys: &KeySet, accepted: &mpsc::Sender<Accepted>) -> C
                     username,
                     pod_uid,
                 };
-                accepted.blocking_send(one).unwrap_or_default();
+                ask(Question::Review(one));
             }
         }
     }
@@ -192,31 +233,45 @@ fn is_alive(scene: &Scene, token: &VerifiedToken) -> bool {
     (pod, account) == (Existence::Present, Existence::Present)
 }
 
-/// Asks the API server about a token that we accept; says what it was if the answer is not the same.
-async fn review(
-    client: Client,
-    url: String,
-    audience: String,
-    accepted: Accepted,
-) -> Option<String> {
-    let Accepted {
-        minted,
-        username,
-        pod_uid,
-    } = accepted;
-    let body = json!({
-        "apiVersion": "authentication.k8s.io/v1", "kind": "TokenReview",
-        "spec": {"token": minted.token, "audiences": [audience]},
-    });
-    let request = client
-        .post(url)
-        .bearer_auth(super::control_plane::ADMINISTRATOR)
-        .json(&body);
-    let answer: Value = request.send().await.unwrap().json().await.unwrap();
-    let status = &answer["status"];
-    let agrees = status["authenticated"] == true
-        && status["audiences"] == json!([audience])
-        && status["user"]["username"] == username
-        && status["user"]["extra"]["authentication.kubernetes.io/pod-uid"] == json!([pod_uid]);
-    (!agrees).then(|| format!("{}: {} {status}", minted.change, minted.text))
+impl Reviewer {
+    fn new(install: &Install) -> Self {
+        let pem = std::fs::read(&install.plane.ca_file).unwrap();
+        let roots = Certificate::from_pem_bundle(&pem).unwrap();
+        let client = Client::builder()
+            .tls_certs_only(roots)
+            .timeout(Duration::from_secs(30));
+        Self {
+            client: client.build().unwrap(),
+            url: format!(
+                "{}/apis/authentication.k8s.io/v1/tokenreviews",
+                install.plane.url
+            ),
+            audience: install.audience(),
+        }
+    }
+
+    /// Asks about a token that we accept; says what it was if the answer is not the same.
+    async fn review(&self, accepted: Accepted) -> Option<String> {
+        let Accepted {
+            minted,
+            username,
+            pod_uid,
+        } = accepted;
+        let body = json!({
+            "apiVersion": "authentication.k8s.io/v1", "kind": "TokenReview",
+            "spec": {"token": minted.token, "audiences": [self.audience]},
+        });
+        let request = self
+            .client
+            .post(&self.url)
+            .bearer_auth(super::control_plane::ADMINISTRATOR)
+            .json(&body);
+        let answer: Value = request.send().await.unwrap().json().await.unwrap();
+        let status = &answer["status"];
+        let agrees = status["authenticated"] == true
+            && status["audiences"] == json!([self.audience])
+            && status["user"]["username"] == username
+            && status["user"]["extra"]["authentication.kubernetes.io/pod-uid"] == json!([pod_uid]);
+        (!agrees).then(|| format!("{}: {} {status}", minted.change, minted.text))
+    }
 }

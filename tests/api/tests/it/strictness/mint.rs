@@ -23,6 +23,7 @@ pub(super) struct Scene {
 }
 
 /// A token, and how it was made.
+#[derive(Clone)]
 pub(super) struct Minted {
     pub(super) token: String,
     /// The time it was made for, and is looked at.
