@@ -2,8 +2,8 @@
 
 mod call;
 mod kubeconfig;
+mod kubeconfig_file;
 
-use std::io::ErrorKind;
 use std::path::Path;
 use std::pin::pin;
 use std::sync::Arc;
@@ -25,9 +25,10 @@ use tokio::time::sleep;
 
 pub use call::CallError;
 pub(crate) use call::call;
-use kubeconfig::{KubeconfigError, Origin};
+use kubeconfig::{Checked, KubeconfigError, Origin};
+use kubeconfig_file::KubeconfigFile;
 
-use crate::capacity::{Share, Turn};
+use crate::capacity::{CommonPlaces, Share, Turn};
 
 /// Who we are in API servers' logs.
 pub(crate) const USER_AGENT: &str = concat!("kube-sts-server/", env!("CARGO_PKG_VERSION"));
@@ -79,15 +80,15 @@ enum ConnectError {
 
 impl ApiServer {
     /// The API server that we run under.
-    pub(crate) fn own(clients: KubeClients) -> Self {
+    pub(crate) fn own(clients: KubeClients, places: CommonPlaces) -> Self {
         let (_, clients) = watch::channel(Some(clients));
-        Self::of(clients)
+        Self::of(clients, places)
     }
 
-    fn of(clients: watch::Receiver<Option<KubeClients>>) -> Self {
+    fn of(clients: watch::Receiver<Option<KubeClients>>, places: CommonPlaces) -> Self {
         Self {
             clients,
-            calls: Arc::new(Share::new(1)),
+            calls: Arc::new(Share::new(1, places)),
         }
     }
 
@@ -102,11 +103,12 @@ impl ApiServer {
         url: axum::http::Uri,
         ca_file: &Path,
         token_file: &Path,
+        places: CommonPlaces,
     ) -> (Self, Connection) {
         let mut config = Config::new(url);
         config.root_cert_file = Some(ca_file.to_owned());
         config.auth_info.token_file = Some(token_file.display().to_string());
-        Self::connected(cluster, Source::At(Box::new(config)))
+        Self::connected(cluster, Source::At(Box::new(config)), places)
     }
 
     /// One that a kubeconfig describes; `own` reads the Secret, in `namespace`.
@@ -114,6 +116,7 @@ impl ApiServer {
         cluster: ClusterName,
         source: KubeconfigSource,
         own: Option<(&Client, &str)>,
+        places: CommonPlaces,
     ) -> Option<(Self, Connection)> {
         let source = match source {
             KubeconfigSource::File(path) => Source::File(path),
@@ -123,17 +126,17 @@ impl ApiServer {
                 Source::Secret { api, name }
             }
         };
-        Some(Self::connected(cluster, source))
+        Some(Self::connected(cluster, source, places))
     }
 
-    fn connected(cluster: ClusterName, source: Source) -> (Self, Connection) {
+    fn connected(cluster: ClusterName, source: Source, places: CommonPlaces) -> (Self, Connection) {
         let (sender, clients) = watch::channel(None);
         let connection = Connection {
             cluster,
             source,
             clients: sender,
         };
-        (Self::of(clients), connection)
+        (Self::of(clients, places), connection)
     }
 
     /// The right to one call for an exchange. An API server that hangs keeps its own cluster's exchanges waiting, and no others.
@@ -226,21 +229,21 @@ async fn at(cluster: &ClusterName, config: Config, clients: &Clients) {
 async fn file(cluster: &ClusterName, path: &Path, clients: &Clients) {
     let mut last = None;
     loop {
-        let text = tokio::fs::read_to_string(path).await;
-        let gone = matches!(&text, Err(error) if error.kind() == ErrorKind::NotFound);
-        let text = text.map_err(|error| error.to_string());
-        if last.as_ref() != Some(&text) {
+        let KubeconfigFile {
+            gone,
+            kubeconfig,
+            seen,
+        } = KubeconfigFile::read(path).await;
+        if last.as_ref() != Some(&seen) {
             if gone {
                 forget(cluster, clients);
             }
-            let read = text.clone().map_err(std::io::Error::other);
-            let read = read.map_err(ConnectError::Unreadable);
-            let made = match read {
-                Ok(text) => connect(&text, Origin::File).await,
+            let made = match kubeconfig {
+                Ok(kubeconfig) => connect(kubeconfig).await,
                 Err(error) => Err(error),
             };
             accept(cluster, made, clients);
-            last = Some(text);
+            last = Some(seen);
         }
         sleep(POLL).await;
     }
@@ -266,7 +269,10 @@ async fn secret(cluster: &ClusterName, api: Api<Secret>, name: &str, clients: &C
             continue;
         }
         let made = match &text {
-            Some(text) => connect(text, Origin::Secret).await,
+            Some(text) => match Checked::parse(text, Origin::Secret) {
+                Ok(kubeconfig) => connect(kubeconfig).await,
+                Err(error) => Err(error.into()),
+            },
             None => Err(ConnectError::SecretWithout {
                 name: name.to_owned(),
             }),
@@ -276,8 +282,8 @@ async fn secret(cluster: &ClusterName, api: Api<Secret>, name: &str, clients: &C
     }
 }
 
-async fn connect(text: &str, origin: Origin) -> Result<KubeClients, ConnectError> {
-    let config = kubeconfig::parse(text, origin).await?;
+async fn connect(kubeconfig: Checked) -> Result<KubeClients, ConnectError> {
+    let config = kubeconfig.into_config().await?;
     Ok(kube_clients_of(config, USER_AGENT)?)
 }
 

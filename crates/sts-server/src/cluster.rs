@@ -39,12 +39,30 @@ impl Clusters {
 
     /// The cluster of an issuer: byte for byte the configured issuer, or the one that the API server we run under names.
     /// While that one has not said who it is it may be anybody, but not the issuer of a cluster that is known.
-    pub(crate) fn of(&self, issuer: &Issuer) -> Option<&Cluster> {
-        let known = |cluster: &&Arc<Cluster>| cluster.keys.issuer().as_ref() == Some(issuer);
-        let unknown = |cluster: &&Arc<Cluster>| cluster.keys.issuer().is_none();
-        let found = self.0.iter().find(known);
-        found
-            .or_else(|| self.0.iter().find(unknown))
-            .map(AsRef::as_ref)
+    ///
+    /// # Errors
+    ///
+    /// [`RouteError`] where no cluster has the issuer, or more than one: that the API server we run under has the issuer of another one
+    /// is found out only when it says so.
+    pub(crate) fn of(&self, issuer: &Issuer) -> Result<&Cluster, RouteError> {
+        let of = |wanted: Option<bool>| {
+            let clusters = self.0.iter().map(AsRef::as_ref);
+            clusters.filter(move |cluster: &&Cluster| cluster.keys.is_of(issuer) == wanted)
+        };
+        let mut known = of(Some(true));
+        match (known.next(), known.next()) {
+            (Some(cluster), None) => Ok(cluster),
+            (Some(_), Some(_)) => Err(RouteError::Ambiguous),
+            (None, _) => of(None).next().ok_or(RouteError::Unknown),
+        }
     }
+}
+
+/// Why an issuer leads to no cluster.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(crate) enum RouteError {
+    /// More than one has it: their tokens cannot be told apart.
+    Ambiguous,
+    /// None has it.
+    Unknown,
 }

@@ -62,11 +62,12 @@ pub(crate) fn connect(
 ) -> Result<Option<ApiServer>, FetchError> {
     let own = start.clients.as_ref();
     let name = cluster.name.clone();
+    let places = start.places.clone();
     let (api_server, connection) = match &cluster.api_server {
         None => return Ok(None),
         Some(ApiServerConfig::Own) => {
             let clients = own.cloned().ok_or(FetchError::NoApiServer)?;
-            return Ok(Some(ApiServer::own(clients)));
+            return Ok(Some(ApiServer::own(clients, places)));
         }
         Some(ApiServerConfig::At {
             url,
@@ -74,11 +75,12 @@ pub(crate) fn connect(
             token_file,
         }) => {
             let url = url.parse().or(Err(FetchError::Discovery))?;
-            ApiServer::at(name, url, ca_file, token_file)
+            ApiServer::at(name, url, ca_file, token_file, places)
         }
         Some(ApiServerConfig::Kubeconfig(source)) => {
             let own = own.map(|clients| (&clients.watches, start.namespace.as_str()));
-            ApiServer::described(name, source.clone(), own).ok_or(FetchError::NoApiServer)?
+            ApiServer::described(name, source.clone(), own, places)
+                .ok_or(FetchError::NoApiServer)?
         }
     };
     follow(start, connection);

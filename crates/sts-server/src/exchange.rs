@@ -17,7 +17,7 @@ use tokio::time::timeout;
 use uuid::Uuid;
 
 use crate::audit::Subject;
-use crate::cluster::Cluster;
+use crate::cluster::{Cluster, RouteError};
 use crate::endpoint::EndpointState;
 use crate::error::ExchangeError;
 use crate::extract::Presented;
@@ -137,14 +137,20 @@ async fn check<'e>(
     now: UnixSeconds,
 ) -> Result<(&'e Cluster, VerifiedToken), ExchangeError> {
     let unverified = token.route().map_err(ExchangeError::Parse)?;
-    let cluster = endpoint
-        .clusters
-        .of(unverified.unverified_issuer())
-        .ok_or(ExchangeError::IssuerUnknown)?;
-    let snapshot = cluster.keys.keys_with(unverified.key_id()).await;
-    let snapshot = snapshot.ok_or(ExchangeError::Unavailable {
-        what: "the issuer's key set",
+    let unavailable = |what| ExchangeError::Unavailable { what };
+    let cluster = endpoint.clusters.of(unverified.unverified_issuer());
+    let cluster = cluster.map_err(|error| match error {
+        RouteError::Ambiguous => unavailable("a cluster that alone has the token's issuer"),
+        RouteError::Unknown => ExchangeError::IssuerUnknown,
     })?;
+    let snapshot = cluster.keys.keys_with(unverified.key_id()).await;
+    let snapshot = snapshot.ok_or_else(|| unavailable("the issuer's key set"))?;
+    // The configuration is refused where it shows this; here the API server has said it.
+    if snapshot.issuer.as_str() == endpoint.token_audience.as_str() {
+        return Err(unavailable(
+            "a token audience that is not the API server's own",
+        ));
+    }
     let expectations = Expectations {
         issuer: snapshot.issuer.clone(),
         audience: endpoint.token_audience.clone(),
@@ -164,4 +170,47 @@ fn unix_seconds(now: Timestamp) -> Result<UnixSeconds, ExchangeError> {
     seconds.ok_or(ExchangeError::Unavailable {
         what: "a clock that can be right",
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use axum::body::Body;
+    use axum::extract::ConnectInfo;
+    use axum::http::Request as HttpRequest;
+    use sts_config::Config;
+    use svc_runtime::{Shutdown, Tasks};
+    use tower::ServiceExt as _;
+
+    use super::*;
+    use crate::app;
+    use crate::capacity::Slot;
+    use crate::reload::tests::{count_settles, directory, server, text};
+
+    /// What comes while all are at work is answered in the moment it comes: nothing waits, so that nothing can pile up.
+    #[tokio::test(start_paused = true)]
+    async fn when_all_slots_are_taken_callers_are_sent_away_at_once() {
+        let directory = directory();
+        let tasks = Tasks::new(Shutdown::new());
+        let config = Config::parse(&text(directory.path(), 0)).unwrap();
+        let server = server(&tasks, config);
+        count_settles(&server, 1).await;
+        let router = app::router(Arc::clone(&server.serving));
+        let ask = || {
+            let request = HttpRequest::post("/first/token")
+                .header("authorization", "Bearer a.b.c")
+                .extension(ConnectInfo(SocketAddr::from(([127, 0, 0, 1], 1))));
+            router.clone().oneshot(request.body(Body::empty()).unwrap())
+        };
+        assert_eq!(ask().await.unwrap().status(), 401);
+        let serving = server.serving.load_full();
+        let slots: Vec<Slot> = std::iter::from_fn(|| serving.capacity().slot()).collect();
+        assert_eq!(slots.len(), 512);
+        for _ in 0..1000 {
+            let answer = ask().now_or_never().expect("it waits").unwrap();
+            assert_eq!(answer.status(), 503);
+            assert_eq!(answer.headers()["retry-after"], "5");
+        }
+        drop(slots);
+        assert_eq!(ask().await.unwrap().status(), 401);
+    }
 }

@@ -1,25 +1,26 @@
 //! The public keys of the clusters whose tokens are taken: read in the background, handed out as snapshots.
 
+mod board;
 mod fetch;
 
-use std::sync::{Arc, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
-use arc_swap::{ArcSwap, ArcSwapOption};
-use sts_config::{Cluster, JwksSource};
+use arc_swap::ArcSwapOption;
+use sts_config::JwksSource;
 use sts_core::ident::{ClusterName, Issuer, KeyId};
 use sts_core::keys::KeySet;
+use svc_runtime::Shutdown;
 use svc_runtime::log::chain;
-use svc_runtime::{Condition, Shutdown};
 use tokio::sync::{Mutex, MutexGuard};
 use tokio::time::{Instant, sleep};
 
+pub(crate) use board::KeySetBoard;
 pub use fetch::FetchError;
 pub(crate) use fetch::{Downloaded, document_client, download, get};
 use fetch::{Fetched, Fetcher};
 
 use crate::api_server::ApiServer;
-use crate::metrics::Metrics;
 
 /// How often a key set is read again.
 const REFRESH: Duration = Duration::from_secs(300);
@@ -29,55 +30,6 @@ const RETRY: Duration = Duration::from_secs(2);
 const OLDEST: Duration = Duration::from_secs(3600);
 /// How seldom tokens with unknown key ids may make us read a key set: a flood of them costs one request in that time.
 const COOL_DOWN: Duration = Duration::from_secs(10);
-
-/// Tells readiness and metrics of the key sets. One cluster's outage must not take the others' service away: the condition is met as long
-/// as one set of several can be used.
-pub(crate) struct KeySetBoard {
-    sources: ArcSwap<Vec<Arc<KeySource>>>,
-    metrics: Metrics,
-    /// Held while the sources are looked at, so that the last one who tells has seen what all the others have read.
-    condition: std::sync::Mutex<Condition>,
-}
-
-impl KeySetBoard {
-    /// Of no key sets yet.
-    pub(crate) fn new(metrics: Metrics, condition: Condition) -> Self {
-        Self {
-            sources: ArcSwap::default(),
-            metrics,
-            condition: std::sync::Mutex::new(condition),
-        }
-    }
-
-    /// These are the key sets from now on.
-    pub(crate) fn replace(&self, sources: Vec<Arc<KeySource>>) {
-        self.sources.store(Arc::new(sources));
-        self.look();
-    }
-
-    /// A source was read, or could not be.
-    fn tell(&self, source: &KeySource, read: bool) {
-        self.metrics.key_set(&source.cluster, read);
-        self.look();
-    }
-
-    fn look(&self) {
-        let condition = self
-            .condition
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner);
-        let sources = self.sources.load();
-        if sources.iter().any(|any| any.current().is_some()) {
-            condition.met();
-        } else {
-            let names: Vec<&str> = sources.iter().map(|one| one.cluster.as_str()).collect();
-            condition.unmet(format!(
-                "no key set could be read, of cluster {}",
-                names.join(", ")
-            ));
-        }
-    }
-}
 
 /// A key set as it was read.
 pub(crate) struct Snapshot {
@@ -99,10 +51,10 @@ pub(crate) struct KeySource {
 impl KeySource {
     /// The source of a configured cluster's keys.
     pub(crate) fn new(
-        cluster: &Cluster,
+        cluster: &sts_config::Cluster,
         api_server: Option<&ApiServer>,
     ) -> Result<Self, FetchError> {
-        let Cluster {
+        let sts_config::Cluster {
             name,
             issuer,
             jwks,
@@ -138,6 +90,15 @@ impl KeySource {
             snapshot.as_ref().map(|snapshot| snapshot.issuer.clone())
         };
         self.configured_issuer.clone().or_else(discovered)
+    }
+
+    /// Whether that is its issuer; `None` while it is not known.
+    pub(crate) fn is_of(&self, issuer: &Issuer) -> Option<bool> {
+        if let Some(configured) = &self.configured_issuer {
+            return Some(configured == issuer);
+        }
+        let snapshot = self.snapshot.load();
+        snapshot.as_ref().map(|snapshot| snapshot.issuer == *issuer)
     }
 
     /// The key set, read again if it lacks the key and the last attempt is long enough ago; `None` if there is none that is young enough.

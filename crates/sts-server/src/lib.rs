@@ -12,6 +12,7 @@ mod certificate;
 mod cluster;
 mod clusters;
 mod confirm;
+mod discovered;
 mod endpoint;
 mod error;
 mod exchange;

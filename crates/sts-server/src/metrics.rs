@@ -9,6 +9,7 @@ use sts_core::exchange::Issued;
 use sts_core::ident::{ClusterName, EndpointName};
 use sts_core::keys::ring::Ring;
 
+use crate::discovered::Conflict;
 use crate::error::ExchangeError;
 use crate::gauges::Shown;
 
@@ -26,6 +27,12 @@ struct ClusterLabels {
 
 #[derive(Clone, Debug, EncodeLabelSet, Eq, Hash, PartialEq)]
 struct DangerLabels {
+    endpoint: String,
+    setting: &'static str,
+}
+
+#[derive(Clone, Debug, EncodeLabelSet, Eq, Hash, PartialEq)]
+struct ConflictLabels {
     endpoint: String,
     setting: &'static str,
 }
@@ -86,9 +93,17 @@ fn danger_labels(endpoint: &EndpointName) -> DangerLabels {
     }
 }
 
+fn conflict_labels(conflict: &Conflict) -> ConflictLabels {
+    ConflictLabels {
+        endpoint: conflict.endpoint().as_str().to_owned(),
+        setting: conflict.name(),
+    }
+}
+
 /// The server's counters.
 #[derive(Clone, Default)]
 pub(crate) struct Metrics {
+    conflicts: Family<ConflictLabels, Gauge>,
     dangers: Family<DangerLabels, Gauge>,
     key_steps: Family<KeyStepLabels, Counter>,
     signing_keys: Family<KeyLabels, Gauge>,
@@ -111,6 +126,11 @@ impl Metrics {
             "sts_danger",
             "What endpoints are set to against our advice: 1 for each setting",
             metrics.dangers.clone(),
+        );
+        registry.register(
+            "sts_cluster_conflict",
+            "What keeps endpoints from issuing tokens since an API server has said who it is: 1 for each setting",
+            metrics.conflicts.clone(),
         );
         registry.register(
             "sts_watch_up",
@@ -232,6 +252,17 @@ impl Metrics {
     pub(crate) fn key_set(&self, cluster: &ClusterName, up: bool) {
         let labels = cluster_labels(cluster);
         self.key_sets.get_or_create(&labels).set(i64::from(up));
+    }
+
+    /// Shows what keeps an endpoint from issuing tokens.
+    pub(crate) fn conflict(&self, conflict: &Conflict) {
+        let labels = conflict_labels(conflict);
+        self.conflicts.get_or_create(&labels).set(1);
+    }
+
+    /// Something does so no longer.
+    pub(crate) fn conflict_gone(&self, conflict: &Conflict) {
+        self.conflicts.remove(&conflict_labels(conflict));
     }
 
     /// Shows what an endpoint is set to against our advice.

@@ -17,6 +17,7 @@ use svc_runtime::reload::{Cause, Refusal, Reload};
 use tokio::time::{Instant, sleep};
 
 use crate::clusters::say_what_is_exposed;
+use crate::discovered::{Conflict, Terms};
 use crate::parts::{Change, Parts};
 use crate::prepare::{Prepared, prepare};
 use crate::run::{needs_api_server, own_clients};
@@ -53,6 +54,7 @@ impl Reload for Reloading {
         let mut prepared = prepared.map_err(|error| refusal(Cause::NotWhole, &error))?;
         let deadline = Instant::now() + PATIENCE;
         whole(&mut prepared, deadline).await?;
+        self.agrees(&prepared, &config)?;
         let succeeded = prepared.succeed();
         succeeded.map_err(|error| refusal(Cause::NotWhole, &error))?;
         whole(&mut prepared, deadline).await?;
@@ -62,6 +64,21 @@ impl Reload for Reloading {
 }
 
 impl Reloading {
+    /// Whether what the API servers say of themselves lets its endpoints issue tokens: what would be refused if it were written is.
+    fn agrees(&self, prepared: &Prepared, config: &Config) -> Result<(), Refusal> {
+        let (sources, terms) = (prepared.next.key_sources(), Terms::of(config));
+        let conflicts = self.start.board.new_conflicts(&sources, &terms);
+        if conflicts.is_empty() {
+            return Ok(());
+        }
+        let said = |conflict: &Conflict| format!("endpoint {}: {conflict}", conflict.endpoint());
+        let said: Vec<String> = conflicts.iter().map(said).collect();
+        Err(Refusal {
+            cause: Cause::Invalid,
+            problems: said.join("; "),
+        })
+    }
+
     /// Without an `await`, so that it cannot happen by half.
     fn exchange(&mut self, prepared: Prepared, config: Config) {
         for warning in &config.warnings {
@@ -74,7 +91,8 @@ impl Reloading {
             .changed(rates(&self.config), rates(&config));
         let running = prepared.commit();
         let next = present.next(&config, &running, limits);
-        self.start.board.replace(running.key_sources());
+        let terms = Terms::of(&config);
+        self.start.board.replace(running.key_sources(), terms);
         self.start.watched.store(Arc::new(running.presences()));
         self.serving.store(Arc::new(next));
         say_what_changes(&Parts::of(&self.config), &Parts::of(&config));
@@ -139,4 +157,4 @@ fn refusal(cause: Cause, error: &(dyn std::error::Error + 'static)) -> Refusal {
 
 #[cfg(test)]
 #[path = "reload/tests.rs"]
-mod tests;
+pub(crate) mod tests;

@@ -22,9 +22,10 @@ use thiserror::Error;
 use tokio::net::TcpListener;
 
 use crate::api_server::USER_AGENT;
-use crate::capacity::Capacity;
+use crate::capacity::{Capacity, CommonPlaces};
 use crate::certificate::start_certificate;
 use crate::clusters::say_what_is_exposed;
+use crate::discovered::Terms;
 use crate::gauges::Gauges;
 use crate::key_source::{FetchError, KeySetBoard};
 use crate::limit::RateLimits;
@@ -131,7 +132,9 @@ pub async fn run(file: ConfigFile, own: Own) -> Result<(), RunError> {
     let mut start = starting(&config, server, &own, &tasks, readiness, metrics).await?;
     let prepared = prepare(&start, &Running::default(), &config)?;
     let running = prepared.commit();
-    start.board.replace(running.key_sources());
+    start
+        .board
+        .replace(running.key_sources(), Terms::of(&config));
     start.watched.store(Arc::new(running.presences()));
     // Not before: where there is no watch, nothing has to be waited for.
     start.tasks.spawn("watch report", report_watches(&start));
@@ -189,6 +192,7 @@ async fn starting(
         gauges: Gauges::default(),
         ledger: server.key_ledger.clone(),
         board: Arc::new(board),
+        places: CommonPlaces::new(),
         watched,
     })
 }

@@ -6,6 +6,7 @@ use arc_swap::ArcSwap;
 use svc_runtime::{Condition, KubeClients, Readiness, Shutdown, Spawner};
 
 use crate::api_server::ApiServer;
+use crate::capacity::CommonPlaces;
 use crate::gauges::Gauges;
 use crate::key_source::{KeySetBoard, KeySource};
 use crate::metrics::Metrics;
@@ -28,6 +29,8 @@ pub(crate) struct Start {
     /// The ConfigMap with the public record of all rings.
     pub(crate) ledger: Option<String>,
     pub(crate) board: Arc<KeySetBoard>,
+    /// Of exchanges that wait for API servers.
+    pub(crate) places: CommonPlaces,
     /// The watches that are reported on.
     pub(crate) watched: Arc<ArcSwap<Vec<Arc<Presence>>>>,
 }

@@ -56,6 +56,11 @@ impl Serving {
         &self.shared.limits
     }
 
+    /// All versions have one.
+    pub(crate) fn capacity(&self) -> &Capacity {
+        &self.shared.capacity
+    }
+
     fn of(config: &Config, running: &Running, shared: Shared, before: Option<&Self>) -> Self {
         let clusters = Known::of(running);
         let mut states = Vec::new();
@@ -138,8 +143,7 @@ pub(crate) async fn record(
 ) -> Result<(), ServeError> {
     let all = async {
         let ended = serving.await;
-        // All versions have one capacity.
-        let capacity = present.load().shared.capacity.clone();
+        let capacity = present.load().capacity().clone();
         capacity.idle().await;
         ended
     };

@@ -1,15 +1,17 @@
 //! Reads a kubeconfig for another cluster, and takes from it an address, a CA and a credential; nothing that would run a program,
 //! trust anybody, or give our own files away.
 
+use std::path::{Path, PathBuf};
+
 use kube::Config;
 use kube::config::{AuthInfo, Cluster, KubeConfigOptions, Kubeconfig};
 use thiserror::Error;
 
 /// Where a kubeconfig is from.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub(super) enum Origin {
-    /// A file of ours, which may name other files.
-    File,
+pub(super) enum Origin<'o> {
+    /// A file of ours in this folder, which may name other files.
+    File(&'o Path),
     /// A Secret. A path in it would be one of our files, such as our own token, and what is there would be sent to its address.
     Secret,
 }
@@ -27,25 +29,61 @@ pub(super) enum KubeconfigError {
     Malformed,
 }
 
-pub(super) async fn parse(text: &str, origin: Origin) -> Result<Config, KubeconfigError> {
-    let parsed = Kubeconfig::from_yaml(text).or(Err(KubeconfigError::Malformed))?;
-    for cluster in &parsed.clusters {
-        cluster
-            .cluster
-            .as_ref()
-            .map_or(Ok(()), |cluster| check_cluster(cluster, origin))?;
+/// A kubeconfig that names nothing that it may not.
+pub(super) struct Checked(Kubeconfig);
+
+impl Checked {
+    pub(super) fn parse(text: &str, origin: Origin<'_>) -> Result<Self, KubeconfigError> {
+        let mut parsed = Kubeconfig::from_yaml(text).or(Err(KubeconfigError::Malformed))?;
+        let clusters = parsed.clusters.iter_mut();
+        for cluster in clusters.filter_map(|named| named.cluster.as_mut()) {
+            check_cluster(cluster, origin)?;
+            origin.place(&mut cluster.certificate_authority);
+        }
+        let users = parsed.auth_infos.iter_mut();
+        for user in users.filter_map(|named| named.auth_info.as_mut()) {
+            check_user(user, origin)?;
+            origin.place(&mut user.client_certificate);
+            origin.place(&mut user.client_key);
+            origin.place(&mut user.token_file);
+        }
+        Ok(Self(parsed))
     }
-    for user in &parsed.auth_infos {
-        user.auth_info
-            .as_ref()
-            .map_or(Ok(()), |user| check_user(user, origin))?;
+
+    /// The files it names whose content a client keeps. Not those of tokens: a client reads them again by itself.
+    pub(super) fn kept_files(&self) -> Vec<PathBuf> {
+        let Kubeconfig {
+            clusters,
+            auth_infos,
+            ..
+        } = &self.0;
+        let clusters = clusters.iter().filter_map(|named| named.cluster.as_ref());
+        let users = auth_infos
+            .iter()
+            .filter_map(|named| named.auth_info.as_ref());
+        let clusters = clusters.map(|cluster| &cluster.certificate_authority);
+        let users = users.flat_map(|user| [&user.client_certificate, &user.client_key]);
+        let named = clusters.chain(users);
+        named.flatten().map(PathBuf::from).collect()
     }
-    let options = KubeConfigOptions::default();
-    let config = Config::from_custom_kubeconfig(parsed, &options).await;
-    config.or(Err(KubeconfigError::Malformed))
+
+    pub(super) async fn into_config(self) -> Result<Config, KubeconfigError> {
+        let options = KubeConfigOptions::default();
+        let config = Config::from_custom_kubeconfig(self.0, &options).await;
+        config.or(Err(KubeconfigError::Malformed))
+    }
 }
 
-fn check_cluster(cluster: &Cluster, origin: Origin) -> Result<(), KubeconfigError> {
+impl Origin<'_> {
+    /// As kubectl does: what is no absolute path is beside the kubeconfig.
+    fn place(self, path: &mut Option<String>) {
+        if let (Self::File(folder), Some(path)) = (self, path) {
+            *path = folder.join(&*path).display().to_string();
+        }
+    }
+}
+
+fn check_cluster(cluster: &Cluster, origin: Origin<'_>) -> Result<(), KubeconfigError> {
     let forbidden = |key, remedy| Err(KubeconfigError::Forbidden { key, remedy });
     if cluster.insecure_skip_tls_verify == Some(true) {
         return forbidden(
@@ -66,7 +104,7 @@ fn check_cluster(cluster: &Cluster, origin: Origin) -> Result<(), KubeconfigErro
     Ok(())
 }
 
-fn check_user(user: &AuthInfo, origin: Origin) -> Result<(), KubeconfigError> {
+fn check_user(user: &AuthInfo, origin: Origin<'_>) -> Result<(), KubeconfigError> {
     let forbidden = |key, remedy| Err(KubeconfigError::Forbidden { key, remedy });
     if user.exec.is_some() || user.auth_provider.is_some() {
         return forbidden(
@@ -101,9 +139,33 @@ mod tests {
     const HTTPS: &str = "server: 'https://blue.example:6443'";
     const TOKEN: &str = "token: canary";
 
+    async fn parse(text: &str, origin: Origin<'_>) -> Result<Config, KubeconfigError> {
+        Checked::parse(text, origin)?.into_config().await
+    }
+
+    fn file() -> Origin<'static> {
+        Origin::File(Path::new("/configured"))
+    }
+
+    #[test]
+    fn files_are_beside_the_kubeconfig_and_a_client_keeps_all_but_tokens() {
+        let user = "client-certificate: tls.crt, client-key: ../tls.key, tokenFile: token";
+        let cluster = format!("{HTTPS}, certificate-authority: /elsewhere/ca.crt");
+        let checked = Checked::parse(&text(&cluster, user), file()).unwrap();
+        let files = checked.kept_files();
+        let expected = [
+            "/elsewhere/ca.crt",
+            "/configured/tls.crt",
+            "/configured/../tls.key",
+        ];
+        assert_eq!(files, expected.map(PathBuf::from));
+        let user = checked.0.auth_infos[0].auth_info.as_ref().unwrap();
+        assert_eq!(user.token_file.as_deref(), Some("/configured/token"));
+    }
+
     #[tokio::test]
     async fn an_address_a_ca_and_a_token_are_taken() {
-        for origin in [Origin::File, Origin::Secret] {
+        for origin in [file(), Origin::Secret] {
             let config = parse(&text(HTTPS, TOKEN), origin).await.unwrap();
             assert_eq!(config.cluster_url.host(), Some("blue.example"));
         }
@@ -120,7 +182,7 @@ mod tests {
             ),
             (HTTPS.to_owned(), "auth-provider: {name: oidc, config: {}}"),
         ] {
-            let refused = parse(&text(&cluster, user), Origin::File).await;
+            let refused = parse(&text(&cluster, user), file()).await;
             let forbidden = matches!(refused, Err(KubeconfigError::Forbidden { .. }));
             assert!(forbidden, "{cluster} {user}");
         }

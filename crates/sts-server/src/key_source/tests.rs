@@ -3,6 +3,7 @@ use test_support::{TestKey, TokenBuilder};
 use tokio::time::timeout;
 
 use super::*;
+use crate::cluster::{Cluster, Clusters, RouteError};
 
 fn source(name: &str, issuer: Option<&str>, file: &std::path::Path) -> Arc<KeySource> {
     Arc::new(KeySource {
@@ -35,22 +36,25 @@ async fn nobody_waits_for_somebody_elses_attempt() {
     assert!(asked().await.unwrap().is_some(), "the set that is there");
 }
 
-#[tokio::test]
-async fn a_cluster_that_is_not_known_yet_takes_no_other_ones_issuer() {
-    let (_directory, file) = directory();
-    let cluster = |name, issuer| {
-        Arc::new(crate::cluster::Cluster {
+/// Clusters of these names and issuers; without an issuer it is not known yet.
+fn clusters(of: &[(&str, Option<&str>)], file: &std::path::Path) -> Clusters {
+    let cluster = |(name, issuer): &(&str, Option<&str>)| {
+        Arc::new(Cluster {
             serial: 0,
-            keys: source(name, issuer, &file),
+            keys: source(name, *issuer, file),
             reviewer: None,
             labels: None,
             presence: None,
         })
     };
-    let clusters = crate::cluster::Clusters::new(vec![
-        cluster("undiscovered", None),
-        cluster("known", Some(TokenBuilder::ISSUER)),
-    ]);
+    Clusters::new(of.iter().map(cluster).collect())
+}
+
+#[tokio::test]
+async fn a_cluster_that_is_not_known_yet_takes_no_other_ones_issuer() {
+    let (_directory, file) = directory();
+    let known = ("known", Some(TokenBuilder::ISSUER));
+    let clusters = clusters(&[("undiscovered", None), known], &file);
     let of = |issuer: &str| {
         let cluster = clusters.of(&issuer.parse().unwrap()).unwrap();
         cluster.name().as_str().to_owned()
@@ -60,14 +64,35 @@ async fn a_cluster_that_is_not_known_yet_takes_no_other_ones_issuer() {
 }
 
 #[tokio::test]
+async fn an_issuer_that_two_clusters_have_leads_to_neither() {
+    let (_directory, file) = directory();
+    let of = [
+        ("first", Some(TokenBuilder::ISSUER)),
+        ("second", Some(TokenBuilder::ISSUER)),
+        ("third", Some("https://third.example.com")),
+    ];
+    let clusters = clusters(&of, &file);
+    let of = |issuer: &str| {
+        let cluster = clusters.of(&issuer.parse().unwrap());
+        cluster.map(|cluster| cluster.name().as_str().to_owned())
+    };
+    assert_eq!(of(TokenBuilder::ISSUER), Err(RouteError::Ambiguous));
+    assert_eq!(of("https://third.example.com"), Ok("third".to_owned()));
+    assert_eq!(of("https://other.example.com"), Err(RouteError::Unknown));
+}
+
+#[tokio::test]
 async fn one_of_several_key_sets_is_enough_to_be_ready() {
     let (directory, file) = directory();
     let good = source("good", Some("https://good.example.com"), &file);
     let missing = directory.path().join("missing.json");
     let bad = source("bad", Some("https://bad.example.com"), &missing);
     let readiness = svc_runtime::Readiness::new();
-    let board = KeySetBoard::new(Metrics::default(), readiness.condition("key sets"));
-    board.replace(vec![Arc::clone(&good), Arc::clone(&bad)]);
+    let board = KeySetBoard::new(
+        crate::metrics::Metrics::default(),
+        readiness.condition("key sets"),
+    );
+    board.replace(vec![Arc::clone(&good), Arc::clone(&bad)], Vec::new());
     let read = async |source: &KeySource| {
         let read = source.read(source.attempt.lock().await).await;
         board.tell(source, read);

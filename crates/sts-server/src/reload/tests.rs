@@ -6,7 +6,7 @@ use tempfile::TempDir;
 use test_support::{TestKey, TokenBuilder};
 
 use super::*;
-use crate::capacity::Capacity;
+use crate::capacity::{Capacity, CommonPlaces};
 use crate::gauges::Gauges;
 use crate::key_source::KeySetBoard;
 use crate::limit::RateLimits;
@@ -16,7 +16,7 @@ use crate::serving::Shared;
 /// How many reloads must leave nothing behind. An endpoint and a cluster come and go, and an endpoint's terms change each time.
 const RELOADS: u32 = 1000;
 
-fn text(directory: &Path, number: u32) -> String {
+pub(crate) fn text(directory: &Path, number: u32) -> String {
     let directory = directory.display();
     let (cluster, endpoint) = if number.is_multiple_of(2) {
         ("", "")
@@ -45,7 +45,7 @@ endpoints:
 }
 
 /// A server that serves nothing yet.
-fn server(tasks: &Tasks, config: Config) -> Reloading {
+pub(crate) fn server(tasks: &Tasks, config: Config) -> Reloading {
     let metrics = Metrics::default();
     let readiness = Readiness::new();
     let board = KeySetBoard::new(metrics.clone(), readiness.condition("key set"));
@@ -59,6 +59,7 @@ fn server(tasks: &Tasks, config: Config) -> Reloading {
         gauges: Gauges::default(),
         ledger: None,
         board: Arc::new(board),
+        places: CommonPlaces::new(),
         watched: Arc::default(),
     };
     let shared = Shared {
@@ -79,7 +80,7 @@ fn server(tasks: &Tasks, config: Config) -> Reloading {
     }
 }
 
-fn directory() -> TempDir {
+pub(crate) fn directory() -> TempDir {
     svc_runtime::install_crypto_provider();
     let directory = TempDir::new().unwrap();
     let jwks = TestKey::jwks(&[TestKey::rsa()]);
@@ -87,7 +88,7 @@ fn directory() -> TempDir {
     directory
 }
 
-async fn count_settles(server: &Reloading, wanted: usize) {
+pub(crate) async fn count_settles(server: &Reloading, wanted: usize) {
     for _ in 0..1000 {
         if server.start.tasks.count() == wanted {
             return;

@@ -68,6 +68,16 @@ async fn start_with(answer: Answer) -> (Server, StandIn) {
 
 /// The same, with this `verification:` and what follows it.
 async fn start_in(verification: &str, answer: Answer) -> (Server, StandIn) {
+    start_as(TokenBuilder::ISSUER, verification, answer, Vec::new()).await
+}
+
+/// The same, of an API server with that issuer, and with more changes of the configuration.
+async fn start_as(
+    issuer: &str,
+    verification: &str,
+    answer: Answer,
+    changes: Vec<(String, String)>,
+) -> (Server, StandIn) {
     let mut setup = Setup::new();
     let stand_in = StandIn {
         reviews: Arc::default(),
@@ -83,7 +93,7 @@ async fn start_in(verification: &str, answer: Answer) -> (Server, StandIn) {
     let keys = TestKey::jwks(&[TestKey::rsa()]);
     let elsewhere = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let discovery = serde_json::json!({
-        "issuer": TokenBuilder::ISSUER,
+        "issuer": issuer,
         "jwks_uri": format!("http://{}/keys", elsewhere.local_addr().unwrap()),
     });
     let router = Router::new()
@@ -110,15 +120,16 @@ async fn start_in(verification: &str, answer: Answer) -> (Server, StandIn) {
     std::fs::write(&path, kubeconfig).unwrap();
     setup.kubeconfig = Some(path);
     let file = format!("{{file: {}}}", setup.path("jwks.json").display());
-    let issuer = format!("  issuer: {}\n", TokenBuilder::ISSUER);
+    let written = format!("  issuer: {}\n", TokenBuilder::ISSUER);
     setup.changes = vec![
         (file, "{apiServer: {}}".to_owned()),
-        (issuer, String::new()),
+        (written, String::new()),
         (
             "verification: jwks\n  rules:".to_owned(),
             format!("verification: {verification}\n  rules:"),
         ),
     ];
+    setup.changes.extend(changes);
     (setup.start().await, stand_in)
 }
 
@@ -236,6 +247,30 @@ async fn jwks_004_where_a_document_says_that_the_keys_are_is_not_followed() {
     assert_eq!(stand_in.misled.load(Ordering::Relaxed), 0);
 }
 
+/// Else anybody could make us ask the API server, as often as it pleases him.
+#[tokio::test]
+async fn nobody_is_asked_about_a_token_that_no_key_of_the_issuer_has_signed() {
+    let (server, stand_in) = start_with(Answer::body(201, good_review())).await;
+    let good = token();
+    let (message, signature) = good.rsplit_once('.').unwrap();
+    let other = valid().claim("jti", "other").sign(TestKey::rsa());
+    let (other_message, other_signature) = other.rsplit_once('.').unwrap();
+    let known = TestKey::rsa().kid();
+    for forged in [
+        valid().header("kid", known).sign(TestKey::other_rsa()),
+        valid().sign(TestKey::other_rsa()),
+        format!("{other_message}.{signature}"),
+        format!("{message}.{other_signature}"),
+        format!("{message}."),
+    ] {
+        let response = server.bearer("/aws/token", &forged).await;
+        refused(response, 401, "invalid_token").await;
+    }
+    assert_eq!(stand_in.reviews.load(Ordering::Relaxed), 0);
+    assert_eq!(server.bearer("/aws/token", &good).await.status(), 200);
+    assert_eq!(stand_in.reviews.load(Ordering::Relaxed), 1);
+}
+
 /// The alarm that catalogue and operators know it by is a count of its own.
 #[tokio::test]
 async fn live_014_a_disagreement_is_counted() {
@@ -310,4 +345,82 @@ async fn an_abandoned_exchange_is_recorded() {
     let count =
         r#"sts_exchange_total{endpoint="aws",outcome="deny",reason="backend_unavailable"} 1"#;
     assert!(metrics.contains(count), "{metrics}");
+}
+
+fn change(from: &str, to: &str) -> (String, String) {
+    (from.to_owned(), to.to_owned())
+}
+
+/// The API server says only while we run that it is who another cluster is already: their tokens cannot be told apart. Whoever takes one
+/// of them alone goes on.
+#[tokio::test]
+async fn an_issuer_that_turns_out_to_be_two_clusters_gets_no_token_where_both_are_taken() {
+    let blue = format!(
+        "- name: blue\n  issuer: {}\n  jwks: {{file: /none}}\nendpoints:",
+        TokenBuilder::ISSUER
+    );
+    let changes = vec![
+        change("endpoints:", &blue),
+        change("path: /aws\n", "path: /aws\n  subject: openunison\n"),
+        change("path: /aws2\n", "path: /aws2\n  clusters: [elsewhere]\n"),
+    ];
+    let (server, _) = start_as(TokenBuilder::ISSUER, "jwks", Answer::Nothing, changes).await;
+    let response = server.bearer("/aws/token", &token()).await;
+    let headers = refused(response, 503, "temporarily_unavailable").await;
+    assert_eq!(headers["retry-after"], "5");
+    let detail = server.audit(1).await[0]["detail"].to_string();
+    assert!(detail.contains("alone has the token's issuer"), "{detail}");
+    let token = valid().claim("aud", "https://sts.test/aws2");
+    let token = token.sign(TestKey::rsa());
+    assert_eq!(server.bearer("/aws2/token", &token).await.status(), 200);
+    let log = server.lines();
+    let said = log
+        .iter()
+        .filter(|line| line.contains("cannot be told apart"));
+    let said: Vec<&String> = said.collect();
+    assert_eq!(said.len(), 1, "{log:?}");
+    assert!(said[0].contains("--service-account-issuer") && said[0].contains("ERROR"));
+    let metrics = server.admin("/metrics").await.text().await.unwrap();
+    let shown = metrics
+        .lines()
+        .filter(|line| line.starts_with("sts_cluster_conflict"));
+    let shown: Vec<&str> = shown.collect();
+    assert_eq!(
+        shown,
+        [r#"sts_cluster_conflict{endpoint="aws",setting="issuer"} 1"#]
+    );
+}
+
+/// Written, it would be refused: an API server's issuer is its audience, and so that of each pod's default token.
+#[tokio::test]
+async fn a_token_audience_that_turns_out_to_be_an_api_servers_is_no_way_around_danger() {
+    const OWN: &str = "https://own.example.com";
+    let default = valid().claim("iss", OWN).claim("aud", OWN);
+    let default = default.sign(TestKey::rsa());
+    let audience = change(
+        "path: /aws\n",
+        &format!("path: /aws\n  tokenAudience: {OWN}\n"),
+    );
+    let (server, _) = start_as(OWN, "jwks", Answer::Nothing, vec![audience.clone()]).await;
+    let response = server.bearer("/aws/token", &default).await;
+    refused(response, 503, "temporarily_unavailable").await;
+    let metrics = server.admin("/metrics").await.text().await.unwrap();
+    let shown = r#"sts_cluster_conflict{endpoint="aws",setting="tokenAudience"} 1"#;
+    assert!(metrics.contains(shown), "{metrics}");
+    // A running server does not take it over.
+    let (server, _) = start_as(OWN, "jwks", Answer::Nothing, Vec::new()).await;
+    let text = server.setup.text(server.listen, server.admin);
+    let text = text.replace(&audience.0, &audience.1);
+    drop(server.setup.write_config(&text));
+    eventually("the refusal", async || {
+        let refused = |line: &String| {
+            line.contains("configuration is refused") && line.contains("tokenAudience is")
+        };
+        server.lines().iter().any(refused).then_some(())
+    })
+    .await;
+    let token = valid().claim("iss", OWN).sign(TestKey::rsa());
+    assert_eq!(server.bearer("/aws/token", &token).await.status(), 200);
+    let response = server.bearer("/aws/token", &default).await;
+    refused(response, 401, "invalid_token").await;
 }

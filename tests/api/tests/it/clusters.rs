@@ -5,6 +5,7 @@ use std::path::Path;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use serde_json::{Value, json};
+use tokio::sync::OnceCell;
 
 use super::control_plane::ControlPlane;
 use super::install::{BLUE_SECRET, Install, Pod, SECOND_KEY, Variant};
@@ -21,7 +22,7 @@ struct Two {
 
 impl Two {
     async fn start() -> Self {
-        let blue = Box::leak(Box::new(ControlPlane::start_as(BLUE).await));
+        let blue = blue_plane().await;
         let variant = Variant {
             presence: &["list", "watch"],
             ..Variant::default()
@@ -86,6 +87,13 @@ impl Two {
             .await;
         }
     }
+}
+
+/// The other cluster's API server, which these tests share.
+async fn blue_plane() -> &'static ControlPlane {
+    static PLANE: OnceCell<ControlPlane> = OnceCell::const_new();
+    let start = || ControlPlane::start_as(BLUE);
+    PLANE.get_or_init(start).await
 }
 
 fn merge(into: &mut Value, from: &Value) {
@@ -174,31 +182,57 @@ async fn an_endpoint_takes_no_tokens_of_a_cluster_it_does_not_list() {
     assert_eq!(server.reason(1).await, "iss_mismatch");
 }
 
-/// The other cluster's API server, with somebody else's certificate authority: nothing of it is believed, its own tokens least.
+/// The other cluster's API server, with somebody else's certificate authority: nothing of it is believed, its own tokens least. Until the
+/// file with the certificate is another, which alone changes.
 #[tokio::test]
-async fn live_018_tls_009_an_api_server_with_another_ca_is_503() {
+async fn live_018_tls_009_an_api_server_with_another_ca_is_503_until_the_right_one_is_there() {
     let two = Two::start().await;
-    let kubeconfig = read(&two.blue.kubeconfig("server")).replace(
-        two.blue.plane.ca_file.to_str().unwrap(),
-        two.own.plane.ca_file.to_str().unwrap(),
-    );
-    let path = two.blue.kubeconfig("server").with_extension("wrong");
-    std::fs::write(&path, kubeconfig).unwrap();
-    let server = two
-        .server(
-            "tokenReview",
-            json!({"jwks": {"apiServer": {}}, "kubeconfig": {"file": path}}),
-        )
-        .await;
-    let (_, token) = two.pod(&two.blue, "p").await;
-    let answer = server.exchange(&two.own, &token).await;
+    let Two { own, blue } = &two;
+    let kubeconfig = read(&blue.kubeconfig("server"));
+    let path = blue.kubeconfig("server").with_extension("other");
+    // Beside the kubeconfig.
+    let named = kubeconfig.replace(blue.plane.ca_file.to_str().unwrap(), "blue-ca.crt");
+    assert_ne!(named, kubeconfig);
+    std::fs::write(&path, named).unwrap();
+    let ca = path.with_file_name("blue-ca.crt");
+    std::fs::copy(&own.plane.ca_file, &ca).unwrap();
+    let connection = json!({"jwks": {"apiServer": {}}, "kubeconfig": {"file": path}});
+    let server = two.server("tokenReview", connection).await;
+    let (_, token) = two.pod(blue, "p").await;
+    let answer = server.exchange(own, &token).await;
     assert_eq!(answer.status(), 503);
     assert_eq!(answer.headers()["retry-after"], "5");
     assert_eq!(server.reason(1).await, "backend_unavailable");
-    let (_, token) = two.pod(&two.own, "p").await;
-    assert_eq!(
-        server.exchange_status(&two.own, &token).await,
-        200,
-        "the other one goes on"
+    let (_, other) = two.pod(own, "p").await;
+    let status = server.exchange_status(own, &other).await;
+    assert_eq!(status, 200, "the other one goes on");
+    std::fs::copy(&blue.plane.ca_file, &ca).unwrap();
+    eventually("the cluster is believed", async || {
+        (server.exchange_status(own, &token).await == 200).then_some(())
+    })
+    .await;
+}
+
+/// Its default audience is its issuer, which it says only when we run: the configuration does not show that every pod's default token
+/// would do.
+#[tokio::test]
+async fn a_token_audience_that_an_api_server_turns_out_to_have_takes_no_token() {
+    let blue = Install::on(blue_plane().await, Variant::default()).await;
+    let mut server = Process::server_with(&blue, |config| {
+        config["endpoints"][0]["tokenAudience"] = json!(BLUE);
+    });
+    server.becomes_ready().await;
+    let pod = blue.create_pod("p", "app").await;
+    let default = blue.pod_token(&pod, None).await;
+    assert_eq!(server.exchange_status(&blue, &default).await, 503);
+    let detail = server.audit_line(1).await["detail"].to_string();
+    assert!(detail.contains("not the API server's own"), "{detail}");
+    server
+        .shows(r#"sts_cluster_conflict{endpoint="aws",setting="tokenAudience"} 1"#)
+        .await;
+    let log = server.lines().join("\n");
+    assert!(
+        log.contains("tokenAudience is https://blue.example.com"),
+        "{log}"
     );
 }

@@ -9,6 +9,7 @@ use svc_runtime::KubeClients;
 use tokio::time::{Instant, timeout_at};
 
 use super::*;
+use crate::capacity::CommonPlaces;
 
 const NOTHING: &str = r#"{"metadata":{"resourceVersion":"7"},"items":null}"#;
 const POD: &str = r#"{"metadata":{"namespace":"n","name":"p","uid":"11111111-2222-4333-8444-555555555555","resourceVersion":"9"}}"#;
@@ -58,10 +59,11 @@ impl ApiServerLike {
             async move { Ok::<_, Infallible>(this.answer(request).await) }
         };
         let client = Client::new(tower::service_fn(answer), "default");
-        let api_server = ApiServer::own(KubeClients {
+        let clients = KubeClients {
             watches: client.clone(),
             requests: client,
-        });
+        };
+        let api_server = ApiServer::own(clients, CommonPlaces::new());
         let cluster = ClusterName::parse("local").unwrap();
         Followed::new(cluster, Kind::Pod, api_server, Vec::new())
     }
