@@ -194,12 +194,13 @@ mod tests {
     /// So no variable, argument or volume of a pod ever reaches this process.
     #[test]
     fn rbac_010_pods_are_asked_for_as_metadata_alone() {
-        for kind in [Kind::Pod, Kind::ServiceAccount] {
+        for kind in [Kind::Pod, Kind::ServiceAccount, Kind::Namespace] {
             let requests = [
                 kind.list(None),
                 kind.list(Some("next")),
                 kind.watch("1"),
                 kind.one("apps", "web"),
+                kind.get("apps", "web"),
             ];
             for request in requests {
                 let request = request.unwrap();
