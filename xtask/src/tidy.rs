@@ -44,7 +44,7 @@ const EDGES: [(&str, &[&str]); 14] = [
             "svc-runtime",
         ],
     ),
-    ("svc-runtime", &[]),
+    ("svc-runtime", &["sts-config"]),
     ("test-support", &[]),
     ("xtask", &[]),
 ];

@@ -293,7 +293,7 @@ impl Start {
                     namespace: self.namespace.clone(),
                     name: name.clone(),
                     dns_names: dns_names(&injector.service, &self.namespace),
-                    rotation: rotation_of(*rotation),
+                    rotation: *rotation,
                 };
                 let keeper = Some(Keeper {
                     secret: secret.clone(),
@@ -364,23 +364,6 @@ fn service_name(service: &str, namespace: &str) -> String {
 fn dns_names(service: &str, namespace: &str) -> Vec<String> {
     let name = service_name(service, namespace);
     vec![format!("{name}.cluster.local"), name]
-}
-
-fn rotation_of(config: sts_config::CertificateRotation) -> svc_runtime::tls::Rotation {
-    let sts_config::CertificateRotation {
-        authority_lifetime,
-        certificate_lifetime,
-        rotate_every,
-        overlap,
-        retire_after,
-    } = config;
-    svc_runtime::tls::Rotation {
-        authority_lifetime,
-        certificate_lifetime,
-        rotate_every,
-        overlap,
-        retire_after,
-    }
 }
 
 async fn bind(address: SocketAddr) -> Result<TcpListener, RunError> {

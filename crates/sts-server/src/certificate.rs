@@ -54,7 +54,7 @@ pub(crate) fn start_certificate(
                 namespace: start.namespace.clone(),
                 name: name.clone(),
                 dns_names: names_of(host),
-                rotation: rotation_of(*rotation),
+                rotation: *rotation,
             };
             let (ca_sender, ca) = watch::channel(None);
             let published = follow_ca_config_map(start, ca_config_map.as_ref(), &managed, ca);
@@ -92,23 +92,6 @@ fn follow_ca_config_map(
     let keeping = publication.keep(start.shutdown.clone());
     start.tasks.spawn("CA ConfigMap", keeping);
     receiver
-}
-
-fn rotation_of(config: sts_config::CertificateRotation) -> svc_runtime::tls::Rotation {
-    let sts_config::CertificateRotation {
-        authority_lifetime,
-        certificate_lifetime,
-        rotate_every,
-        overlap,
-        retire_after,
-    } = config;
-    svc_runtime::tls::Rotation {
-        authority_lifetime,
-        certificate_lifetime,
-        rotate_every,
-        overlap,
-        retire_after,
-    }
 }
 
 /// The URL's host; a Service's name has a longer form too.

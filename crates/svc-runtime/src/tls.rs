@@ -44,7 +44,6 @@ pub use files::{LOOK_EVERY, follow_files};
 pub use pem::{CaBundle, CertificateError, KeyPairPem, LeafFacts};
 pub use publication::{Acceptance, Keeper, Place, Publication, PublicationError};
 pub use published::Published;
-pub use rotation::Rotation;
 pub use secret::{ManagedSecret, Refusal, SecretError};
 
 /// The certificate a server presents. Clones share it; replacing it reaches the next handshake and disturbs no open connection.

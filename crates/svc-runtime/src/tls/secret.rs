@@ -10,6 +10,7 @@ use jiff::Timestamp;
 use k8s_openapi::api::core::v1::Secret;
 use kube::api::{ObjectMeta, PostParams};
 use kube::{Api, Client};
+use sts_config::CertificateRotation;
 use thiserror::Error;
 use tokio::sync::watch;
 use tokio::time::{sleep, timeout};
@@ -18,7 +19,6 @@ use super::ServingCertificate;
 use super::authority::AuthorityError;
 use super::pem::{CaBundle, CertificateError};
 use super::published::Published;
-use super::rotation::Rotation;
 use crate::clock;
 use crate::follow::follow_object;
 use crate::log::chain;
@@ -47,7 +47,7 @@ pub struct ManagedSecret {
     /// What the certificate is for. If it changes, a new certificate is issued by the same CA.
     pub dns_names: Vec<String>,
     /// When certificates are renewed and CAs follow each other.
-    pub rotation: Rotation,
+    pub rotation: CertificateRotation,
 }
 
 impl ManagedSecret {

@@ -12,13 +12,14 @@
 use std::fmt;
 
 use jiff::Timestamp;
+use sts_config::CertificateRotation;
 
 use super::content::{Content, Leaf, Refusal, State};
 use crate::tls::authority::{Authority, AuthorityError, is_named};
 use crate::tls::links::Links;
 use crate::tls::pem::{CaBundle, KeyPairPem};
 use crate::tls::published::Published;
-use crate::tls::rotation::{Rotation, after, before};
+use crate::tls::rotation::{after, before};
 use crate::tls::trust::is_accepted;
 
 /// What to do.
@@ -98,7 +99,7 @@ pub(super) struct Context<'a> {
     pub(super) name: &'a str,
     /// What the server is called.
     pub(super) dns_names: &'a [String],
-    pub(super) rotation: &'a Rotation,
+    pub(super) rotation: &'a CertificateRotation,
     /// Which CAs clients find.
     pub(super) published: &'a Published,
     pub(super) now: Timestamp,
@@ -250,7 +251,7 @@ fn succeed(state: &State, context: Context<'_>) -> Option<(Why, Timestamp)> {
 }
 
 /// When the issuing CA's successor is to be made: an overlap before it is to issue.
-fn successor_at(state: &State, rotation: &Rotation, now: Timestamp) -> Timestamp {
+fn successor_at(state: &State, rotation: &CertificateRotation, now: Timestamp) -> Timestamp {
     let State { marks, issuing, .. } = state;
     let since = sane(marks.issuing_since, now).unwrap_or_else(|| issuing.not_before());
     let by_age = after(since, rotation.rotate_every);

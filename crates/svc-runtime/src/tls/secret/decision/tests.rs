@@ -10,7 +10,7 @@ use crate::tls::pem::CertificateError;
 
 mod rotation;
 
-const ROTATION: Rotation = Rotation {
+const ROTATION: CertificateRotation = CertificateRotation {
     authority_lifetime: days(1000),
     certificate_lifetime: days(90),
     rotate_every: days(500),
