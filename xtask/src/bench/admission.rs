@@ -10,6 +10,7 @@ use anyhow::{Context, Result, ensure};
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
+use crate::bench::exchange::measurement;
 use crate::bench::table::Table;
 use crate::image::{self, Profile};
 use crate::progress::{output_of, say};
@@ -26,6 +27,9 @@ pub(crate) struct Options {
     /// How many connections ask at once; an API server has a few
     #[arg(long, default_value_t = 8)]
     connections: usize,
+    /// How many pods of each kind are created through the real API server; 0 leaves that part out
+    #[arg(long, default_value_t = 500)]
+    pods: usize,
 }
 
 pub(crate) fn run(workspace: &Workspace, options: &Options) -> Result<()> {
@@ -38,13 +42,17 @@ pub(crate) fn run(workspace: &Workspace, options: &Options) -> Result<()> {
     for (name, path, body, aim) in loads() {
         let bytes = body.to_string().len();
         say(format!("{name}: {bytes} bytes"));
-        let full = server.load(&program, options, path, &body, 0)?;
+        let full = server.load(&program, options, path, &body, at_most(options.connections))?;
         table.row(&format!("{name}, CPU per review"), full.cpu, "µs", aim);
         table.row("  reviews at full load", full.rate, "/s", None);
         table.row("  p50 at full load", full.p50, "ms", None);
         table.row("  p99 at full load", full.p99, "ms", None);
         if aim.is_some() {
-            let steady = server.load(&program, options, path, &body, 500)?;
+            let steady = Demand {
+                rate: 500,
+                ..at_most(options.connections)
+            };
+            let steady = server.load(&program, options, path, &body, steady)?;
             table.row("  p50 at 500/s", steady.p50, "ms", None);
             table.row("  p99 at 500/s", steady.p99, "ms", Some(2.0));
         }
@@ -57,13 +65,70 @@ pub(crate) fn run(workspace: &Workspace, options: &Options) -> Result<()> {
         "MiB",
         Some(16.0),
     );
+    let [(_, path, body, _), ..] = loads();
+    let crowd = server.load(&program, options, path, &body, at_most(CROWD))?;
+    table.row("a thousand at once, p50", crowd.p50, "ms", None);
+    table.row("a thousand at once, p99", crowd.p99, "ms", Some(20.0));
+    let resident = server.resident()?;
+    table.row("resident memory, after that", resident, "MiB", None);
     table.note(
         "the webhook's router, TLS listener and settings, without its watches of the cluster"
             .to_owned(),
     );
+    if options.pods > 0 {
+        through_the_api_server(workspace, options, &mut table)?;
+    }
     table.print();
     Ok(())
 }
+
+/// What the webhook adds to the creation of a pod: the API server's call and its waiting, and what it makes of the patch.
+fn through_the_api_server(
+    workspace: &Workspace,
+    options: &Options,
+    table: &mut Table,
+) -> Result<()> {
+    let program = image::program(workspace, options.profile, "injector")?;
+    let mut test = measurement(workspace, "bench_admission::apply", &program)?;
+    let output = output_of(test.env("KUBE_STS_BENCH_PODS", options.pods.to_string()))?;
+    let mut lines = output.lines();
+    let figures = lines.find_map(|line| line.strip_prefix("figures: "));
+    let figures: Value = serde_json::from_str(figures.context("no figures")?)?;
+    let figure = |place: &str| {
+        let figure = figures.pointer(place).and_then(Value::as_f64);
+        figure.with_context(|| format!("no figure {place}"))
+    };
+    let (plain, labelled) = (figure("/plain/median")?, figure("/labelled/median")?);
+    table.row("apply to created, unlabelled, median", plain, "ms", None);
+    table.row("apply to created, labelled, median", labelled, "ms", None);
+    table.row("  added, median", labelled - plain, "ms", Some(3.0));
+    let (plain, labelled) = (figure("/plain/p99")?, figure("/labelled/p99")?);
+    table.row("apply to created, unlabelled, p99", plain, "ms", None);
+    table.row("apply to created, labelled, p99", labelled, "ms", None);
+    table.note(format!(
+        "{} pods of each kind in turn, API server and client on one core, the injector on the other",
+        options.pods
+    ));
+    Ok(())
+}
+
+/// How much is asked for.
+#[derive(Debug, Clone, Copy)]
+struct Demand {
+    connections: usize,
+    /// Reviews a second of all connections together; 0 is as many as can be.
+    rate: u32,
+}
+
+fn at_most(connections: usize) -> Demand {
+    Demand {
+        connections,
+        rate: 0,
+    }
+}
+
+/// Of ADM-029.
+const CROWD: usize = 1000;
 
 /// What is asked: name, path, review, and the aim for its CPU time.
 fn loads() -> [(&'static str, &'static str, Value, Option<f64>); 6] {
@@ -138,7 +203,7 @@ impl Server {
         options: &Options,
         path: &str,
         body: &Value,
-        rate: u32,
+        demand: Demand,
     ) -> Result<Outcome> {
         let file = self.folder.path().join("review.json");
         fs::write(&file, body.to_string())?;
@@ -154,8 +219,8 @@ impl Server {
             .arg(&file);
         let numbers = [
             options.seconds.to_string(),
-            options.connections.to_string(),
-            rate.to_string(),
+            demand.connections.to_string(),
+            demand.rate.to_string(),
         ];
         let answer: Value = serde_json::from_str(&output_of(client.args(numbers))?)?;
         let cpu = self.cpu()?.saturating_sub(before);

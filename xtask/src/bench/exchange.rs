@@ -2,6 +2,7 @@
 //!
 //! The measurement itself is a test that is left out otherwise, `tests/api/tests/it/bench.rs`: it needs all that those tests set up.
 
+use std::path::Path;
 use std::process::Command;
 
 use anyhow::{Result, ensure};
@@ -29,23 +30,30 @@ pub(crate) fn run(workspace: &Workspace, options: &Options) -> Result<()> {
         Some(program) => program.canonicalize()?,
         None => image::program(workspace, options.profile, "sts-server")?,
     };
+    let mut test = measurement(workspace, "bench::exchange", &server)?;
+    test.env("KUBE_STS_BENCH_PODS", options.pods.to_string());
+    let status = test.status()?;
+    ensure!(status.success(), "the measurement failed: {status}");
+    Ok(())
+}
+
+/// The command of a measurement of that program against the real API server.
+pub(crate) fn measurement(workspace: &Workspace, test: &str, program: &Path) -> Result<Command> {
     say("building the clients");
-    let mut test = Command::new("cargo");
-    // Core 1 for clients and API server; `tests/api` gives core 0 to the server.
-    test.current_dir(&workspace.root)
+    let mut command = Command::new("cargo");
+    // Core 1 for clients and API server; `tests/api` gives core 0 to the program.
+    command
+        .current_dir(&workspace.root)
         .args(["test", "--locked", "--release", "--package", "api-tests"])
         .args(["--test", "it", "--quiet", "--"])
-        .args(["--ignored", "--exact", "--nocapture", "bench::exchange"])
+        .args(["--ignored", "--exact", "--nocapture", test])
         .env("CARGO_TARGET_X86_64_UNKNOWN_LINUX_GNU_RUNNER", CLIENTS_CORE)
         .env(
             "KUBEBUILDER_ASSETS",
             tools::control_plane_folder(workspace)?,
         )
-        .env("KUBE_STS_BENCH_SERVER", server)
-        .env("KUBE_STS_BENCH_PODS", options.pods.to_string());
-    let status = test.status()?;
-    ensure!(status.success(), "the measurement failed: {status}");
-    Ok(())
+        .env("KUBE_STS_BENCH_PROGRAM", program);
+    Ok(command)
 }
 
 const CLIENTS_CORE: &str = "taskset -c 1";

@@ -134,6 +134,20 @@ impl ControlPlane {
         self.send("PATCH", &path, kind, Some(object)).await
     }
 
+    /// The same by a client that keeps its connections, and only if nobody else is in the way.
+    pub(crate) async fn apply_by(
+        &self,
+        client: &Client,
+        path: &str,
+        manager: &str,
+        object: &Value,
+    ) -> (u16, Value) {
+        let path = format!("{path}?fieldManager={manager}");
+        let kind = "application/apply-patch+yaml";
+        self.send_with(client, &self.token, "PATCH", &path, kind, Some(object))
+            .await
+    }
+
     /// Server-side apply with somebody's token; the path has its parameters.
     pub(crate) async fn apply_as(&self, token: &str, path: &str, object: &Value) -> (u16, Value) {
         let Some(client) = self.client() else {

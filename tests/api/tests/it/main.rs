@@ -13,6 +13,7 @@
 )]
 
 mod bench;
+mod bench_admission;
 mod bucket;
 mod certificates;
 mod clusters;

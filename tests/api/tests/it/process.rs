@@ -36,10 +36,10 @@ pub(crate) fn programs() -> &'static Path {
 /// The build of a program that is measured, on a core of its own.
 #[expect(
     clippy::disallowed_methods,
-    reason = "the environment is how `cargo xtask bench exchange` names it"
+    reason = "the environment is how `cargo xtask bench` names it"
 )]
 fn measured(program: &str) -> Option<PathBuf> {
-    let path = std::env::var_os("KUBE_STS_BENCH_SERVER").map(PathBuf::from);
+    let path = std::env::var_os("KUBE_STS_BENCH_PROGRAM").map(PathBuf::from);
     path.filter(|path| path.ends_with(program))
 }
 
