@@ -20,31 +20,38 @@ use crate::sidecar::{
 
 /// Refuses endpoints of one pod that set the same variable.
 pub(crate) fn environment(grants: &[Grant<'_>], name: &PodName) -> Result<(), Refusal> {
+    let Some((variable, first, second)) = first_clash(grants.iter().map(|(one, _)| *one)) else {
+        return Ok(());
+    };
+    Err(Refusal::EnvironmentClash {
+        pod: name.clone(),
+        variable: variable.to_owned(),
+        first: first.to_owned(),
+        second: second.to_owned(),
+    })
+}
+
+/// The first variable that two of the endpoints set, and these two.
+pub(crate) fn first_clash<'e>(
+    endpoints: impl IntoIterator<Item = &'e EndpointSettings>,
+) -> Option<(&'e str, &'e str, &'e str)> {
     let mut owners: BTreeMap<&str, &str> = BTreeMap::new();
-    for (
-        EndpointSettings {
-            name: endpoint,
+    for endpoint in endpoints {
+        let EndpointSettings {
+            name,
             token_env,
             annotation_env,
             files,
             ..
-        },
-        _,
-    ) in grants
-    {
+        } = endpoint;
         let companions = files.iter().filter_map(|file| file.env.as_ref());
         for variable in [token_env, annotation_env].into_iter().chain(companions) {
-            if let Some(first) = owners.insert(variable, endpoint) {
-                return Err(Refusal::EnvironmentClash {
-                    pod: name.clone(),
-                    variable: variable.clone(),
-                    first: first.to_owned(),
-                    second: endpoint.clone(),
-                });
+            if let Some(first) = owners.insert(variable, name) {
+                return Some((variable.as_str(), first, name.as_str()));
             }
         }
     }
-    Ok(())
+    None
 }
 
 /// Refuses a pod in which something else has our names or stands at our paths.

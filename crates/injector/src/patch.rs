@@ -15,7 +15,7 @@ use crate::pod::{ContainerView, PodView, SpecView};
 use crate::settings::Settings;
 use crate::sidecar::{
     self, List, PROJECTED_PATH, PROJECTED_VOLUME, SUBJECT_VOLUME, TOKENS_PATH, TOKENS_VOLUME,
-    projected_volume, token_source,
+    projected_source, projected_volume, token_source,
 };
 
 /// The operations that make the pod what the plan says; empty when it is already.
@@ -149,7 +149,7 @@ impl<'p> Wanted<'p> {
     }
 }
 
-fn mount(volume: &str, path: &str) -> Value {
+pub(crate) fn mount(volume: &str, path: &str) -> Value {
     json!({"name": volume, "mountPath": path, "readOnly": true})
 }
 
@@ -173,13 +173,9 @@ fn add_volumes(added: &mut Additions, settings: &Settings, plan: &Plan<'_>, spec
             volumes.push(sidecar::subject_volume(&settings.sidecar, sidecar));
         }
     }
-    let sources = plan.projected().map(|endpoint| {
-        let path = format!("{}/token", endpoint.name);
-        token_source(&endpoint.audience, endpoint.projected_seconds, &path)
-    });
-    let sources: Vec<Value> = sources.collect();
+    let sources: Vec<Value> = plan.projected().map(projected_source).collect();
     if !sources.is_empty() && !has(PROJECTED_VOLUME) {
-        volumes.push(projected_volume(PROJECTED_VOLUME, &sources));
+        volumes.push(projected_volume(PROJECTED_VOLUME, &sources.into()));
     }
     let identity = plan.identity.as_ref().map(|identity| &identity.volume);
     if let Some(TokenVolume {
@@ -190,7 +186,7 @@ fn add_volumes(added: &mut Additions, settings: &Settings, plan: &Plan<'_>, spec
         && !has(name)
     {
         let source = token_source(&token.audience, token.seconds, &token.path);
-        volumes.push(projected_volume(name, &[source]));
+        volumes.push(projected_volume(name, &json!([source])));
     }
     added.append(&["spec", "volumes"], spec.volumes.as_ref(), volumes);
 }

@@ -279,4 +279,4 @@ fn runs_where_we_can(key: String, asked: &Asked<'_, '_>) -> Result<(), Refusal> 
 
 /// The value of a label that asks for a token.
 pub(crate) const OPT_IN: &str = "true";
-const OPT_OUT: &str = "false";
+pub(crate) const OPT_OUT: &str = "false";

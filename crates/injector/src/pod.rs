@@ -142,9 +142,9 @@ fn value<'p>(pairs: Option<&'p Pairs<'_>>, key: &str) -> Option<&'p str> {
     pairs.and_then(|pairs| pairs.value(key))
 }
 
-const WINDOWS: &str = "windows";
+pub(crate) const WINDOWS: &str = "windows";
 /// <https://kubernetes.io/docs/reference/labels-annotations-taints/#kubernetes-io-os>, and its name of old.
-const OS_LABELS: [&str; 2] = ["kubernetes.io/os", "beta.kubernetes.io/os"];
+pub(crate) const OS_LABELS: [&str; 2] = ["kubernetes.io/os", "beta.kubernetes.io/os"];
 
 impl ContainerView<'_> {
     /// The entry of the environment that counts: of two with one name, the last.
@@ -247,6 +247,12 @@ impl Text<'_> {
     /// The string.
     pub fn as_str(&self) -> &str {
         &self.0
+    }
+}
+
+impl<'a> From<&'a str> for Text<'a> {
+    fn from(text: &'a str) -> Self {
+        Self(Cow::Borrowed(text))
     }
 }
 

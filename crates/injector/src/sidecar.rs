@@ -46,27 +46,37 @@ pub fn token_file(endpoint: &EndpointSettings) -> String {
 pub const CA_ENV: &str = "STS_CA_CERTIFICATES";
 
 /// The sidecar's variable that says what to write beside the tokens.
-const FILES_ENV: &str = "STS_FILES";
+pub(crate) const FILES_ENV: &str = "STS_FILES";
 
 /// The value of [`ENDPOINTS_ENV`].
 pub fn endpoints_value<'a>(endpoints: impl Iterator<Item = &'a EndpointSettings>) -> String {
-    let pairs: Vec<String> = endpoints
-        .map(
-            |EndpointSettings {
-                 name, exchange_url, ..
-             }| format!("{name}={exchange_url}"),
-        )
-        .collect();
-    pairs.join(",")
+    let pairs: Vec<String> = endpoints.map(endpoint_entry).collect();
+    pairs.join(ENDPOINTS_SEPARATOR)
 }
+
+/// One endpoint of it.
+pub(crate) fn endpoint_entry(endpoint: &EndpointSettings) -> String {
+    format!("{}={}", endpoint.name, endpoint.exchange_url)
+}
+
+/// What stands between two of them.
+pub(crate) const ENDPOINTS_SEPARATOR: &str = ",";
 
 /// The sidecar's variable with the roles that tokens are wanted for: `name=role`, one to a line, since a role may have commas in it.
 pub const ROLES_ENV: &str = "STS_ROLES";
 
 fn roles_value(plan: &SidecarPlan<'_>) -> String {
-    let pair = |(endpoint, role): &Grant<'_>| format!("{}={}", endpoint.name, role.as_str());
-    plan.roles.iter().map(pair).collect::<Vec<_>>().join("\n")
+    let roles: Vec<String> = plan.roles.iter().map(role_entry).collect();
+    roles.join(ROLES_SEPARATOR)
 }
+
+/// One role of it.
+pub(crate) fn role_entry((endpoint, role): &Grant<'_>) -> String {
+    format!("{}={}", endpoint.name, role.as_str())
+}
+
+/// What stands between two of them.
+pub(crate) const ROLES_SEPARATOR: &str = "\n";
 
 /// A file that the sidecar writes beside a token, as a container sees it.
 pub fn companion_file(endpoint: &EndpointSettings, file: &CompanionFile) -> String {
@@ -151,15 +161,14 @@ impl Role {
 
 /// The container.
 pub(crate) fn container(settings: &SidecarSettings, plan: &SidecarPlan<'_>, role: Role) -> Value {
-    let endpoints = endpoints_value(plan.endpoints.iter().copied());
-    let ca = plan.server_ca.as_pem();
-    let mut container = render(settings, role, &endpoints, ca, plan);
-    let roles = roles_value(plan);
-    let variables = container.get_mut("env").and_then(Value::as_array_mut);
-    if let (false, Some(variables)) = (roles.is_empty(), variables) {
-        variables.push(json!({"name": ROLES_ENV, "value": roles}));
-    }
-    container
+    let part = PodPart {
+        endpoints: &endpoints_value(plan.endpoints.iter().copied()),
+        ca: plan.server_ca.as_pem(),
+        files: plan.files.as_deref(),
+        roles: &roles_value(plan),
+        user: plan.user,
+    };
+    render(settings, role, &part)
 }
 
 /// The first field in which `found` is not the container that we would add; nothing if it is the same.
@@ -174,8 +183,14 @@ pub(crate) fn difference(
     found: &Value,
 ) -> Option<String> {
     let ca = of_name(&found["env"], CA_ENV).and_then(|entry| entry["value"].as_str());
-    let endpoints = endpoints_value(plan.endpoints.iter().copied());
-    let expected = render(settings, role, &endpoints, ca.unwrap_or_default(), plan);
+    let part = PodPart {
+        endpoints: &endpoints_value(plan.endpoints.iter().copied()),
+        ca: ca.unwrap_or_default(),
+        files: plan.files.as_deref(),
+        roles: "",
+        user: plan.user,
+    };
+    let expected = render(settings, role, &part);
     let (Some(expected), Some(mut found)) = (expected.as_object(), found.as_object().cloned())
     else {
         return Some("type".to_owned());
@@ -194,8 +209,8 @@ fn forgive(found: &mut Map<String, Value>, expected: &Map<String, Value>) {
             None => drop(found.remove(key)),
         }
     }
-    if found.get("terminationMessagePath") == Some(&json!("/dev/termination-log")) {
-        found.remove("terminationMessagePath");
+    if found.get(MESSAGE_PATH) == Some(&json!(DEFAULT_MESSAGE_PATH)) {
+        found.remove(MESSAGE_PATH);
     }
     if let Some(mounts) = found.get_mut("volumeMounts").and_then(Value::as_array_mut) {
         mounts.retain(|mount| !is_harmless_mount(mount));
@@ -237,13 +252,22 @@ fn of_name<'v>(list: &'v Value, name: &str) -> Option<&'v Value> {
     list.as_array()?.iter().find(|entry| entry["name"] == name)
 }
 
-fn render(
-    settings: &SidecarSettings,
-    role: Role,
-    endpoints: &str,
-    ca: &str,
-    plan: &SidecarPlan<'_>,
-) -> Value {
+/// What of a container of ours is other from pod to pod.
+pub(crate) struct PodPart<'p> {
+    /// The value of [`ENDPOINTS_ENV`].
+    pub(crate) endpoints: &'p str,
+    /// The value of [`CA_ENV`].
+    pub(crate) ca: &'p str,
+    /// The value of [`FILES_ENV`].
+    pub(crate) files: Option<&'p str>,
+    /// The value of [`ROLES_ENV`], which is left out where it is empty.
+    pub(crate) roles: &'p str,
+    /// Whom it runs as.
+    pub(crate) user: SidecarUser,
+}
+
+/// The container, from the configuration and what is the pod's.
+pub(crate) fn render(settings: &SidecarSettings, role: Role, part: &PodPart<'_>) -> Value {
     let SidecarSettings {
         image,
         image_pull_policy,
@@ -257,13 +281,16 @@ fn render(
     } = settings;
     let variable = |name: &str, value: &str| json!({"name": name, "value": value});
     let mut variables = vec![
-        variable(ENDPOINTS_ENV, endpoints),
-        variable(CA_ENV, ca),
+        variable(ENDPOINTS_ENV, part.endpoints),
+        variable(CA_ENV, part.ca),
         variable("STS_WAIT_TIMEOUT", wait_timeout),
     ];
     let listen = metrics_port.map(|port| format!("[::]:{port}"));
     variables.extend(listen.map(|listen| variable("STS_METRICS_LISTEN", &listen)));
-    variables.extend(plan.files.iter().map(|files| variable(FILES_ENV, files)));
+    variables.extend(part.files.map(|files| variable(FILES_ENV, files)));
+    if !part.roles.is_empty() {
+        variables.push(variable(ROLES_ENV, part.roles));
+    }
     let mut container = json!({
         "name": role.container_name(),
         "image": image,
@@ -275,7 +302,7 @@ fn render(
             {"name": SUBJECT_VOLUME, "mountPath": SUBJECT_PATH, "readOnly": true},
         ],
         "resources": resources,
-        "securityContext": security_context(plan.user),
+        "securityContext": security_context(part.user),
         "terminationMessagePolicy": "FallbackToLogsOnError",
     });
     if let (Role::Native, Some(fields)) = (role, fields(&mut container)) {
@@ -336,13 +363,23 @@ pub fn tokens_volume() -> Value {
 /// The pod's own tokens, one for each endpoint, each with the endpoint's audience.
 pub(crate) fn subject_volume(settings: &SidecarSettings, plan: &SidecarPlan<'_>) -> Value {
     let endpoints = plan.endpoints.iter();
-    let sources = endpoints
-        .map(|endpoint| token_source(&endpoint.audience, settings.token_seconds, &endpoint.name));
-    projected_volume(SUBJECT_VOLUME, &sources.collect::<Vec<_>>())
+    let sources = endpoints.map(|endpoint| subject_source(settings, endpoint));
+    projected_volume(SUBJECT_VOLUME, &sources.collect())
 }
 
-/// A volume of tokens that the kubelet keeps.
-pub(crate) fn projected_volume(name: &str, sources: &[Value]) -> Value {
+/// The pod's own token for one endpoint.
+pub(crate) fn subject_source(settings: &SidecarSettings, endpoint: &EndpointSettings) -> Value {
+    token_source(&endpoint.audience, settings.token_seconds, &endpoint.name)
+}
+
+/// The kubelet's token of one endpoint whose mode is `projected`.
+pub(crate) fn projected_source(endpoint: &EndpointSettings) -> Value {
+    let path = format!("{}/token", endpoint.name);
+    token_source(&endpoint.audience, endpoint.projected_seconds, &path)
+}
+
+/// A volume of tokens that the kubelet keeps; `sources` is their list.
+pub(crate) fn projected_volume(name: &str, sources: &Value) -> Value {
     json!({"name": name, "projected": {"sources": sources}})
 }
 
@@ -373,9 +410,13 @@ fn fields(value: &mut Value) -> Option<&mut Map<String, Value>> {
 }
 
 /// Fields that others may set as they like.
-const NOT_COMPARED: [&str; 3] = ["imagePullPolicy", "resizePolicy", "resources"];
+pub(crate) const NOT_COMPARED: [&str; 3] = ["imagePullPolicy", "resizePolicy", "resources"];
+/// Where the kubelet mounts a file for a container's last words, and where it does so by default
+/// (<https://kubernetes.io/docs/tasks/debug/debug-application/determine-reason-pod-failure/>).
+pub(crate) const MESSAGE_PATH: &str = "terminationMessagePath";
+pub(crate) const DEFAULT_MESSAGE_PATH: &str = "/dev/termination-log";
 /// The sidecar's program, in its image.
-const PROGRAM: &str = "/refresher";
+pub(crate) const PROGRAM: &str = "/refresher";
 
 #[cfg(test)]
 mod tests {

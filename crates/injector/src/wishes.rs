@@ -26,14 +26,14 @@ impl Wishes {
             // OpenUnison means by 0 that nobody is named.
             Some(text) => match parse_id(text) {
                 Some(id) => Ok(Some(id).filter(|id| *id != 0)),
-                None => Err(refuse(key, "a number such as \"1000\"")),
+                None => Err(refuse(key, A_NUMBER)),
             },
         };
         let flag = |key: &'static str| match pod.annotation(key) {
             None => Ok(None),
             Some("true") => Ok(Some(true)),
             Some("false") => Ok(Some(false)),
-            Some(_) => Err(refuse(key, "\"true\" or \"false\"")),
+            Some(_) => Err(refuse(key, A_FLAG)),
         };
         // Either way it does not run as root: that is not the pod's to choose.
         let _non_root: Option<bool> = flag(NON_ROOT)?;
@@ -67,11 +67,14 @@ fn parse_id(text: &str) -> Option<i64> {
 
 /// OpenUnison's names of them.
 pub(crate) const KEYS: [&str; 4] = [USER, GROUP, NON_ROOT, CREATE_VOLUME];
-const USER: &str = "tremolo.io/user";
-const GROUP: &str = "tremolo.io/group";
-const NON_ROOT: &str = "tremolo.io/non-root";
-const CREATE_VOLUME: &str = "tremolo.io/create-volume";
+pub(crate) const USER: &str = "tremolo.io/user";
+pub(crate) const GROUP: &str = "tremolo.io/group";
+pub(crate) const NON_ROOT: &str = "tremolo.io/non-root";
+pub(crate) const CREATE_VOLUME: &str = "tremolo.io/create-volume";
+/// What a user is told to write.
+pub(crate) const A_NUMBER: &str = "a number such as \"1000\"";
+pub(crate) const A_FLAG: &str = "\"true\" or \"false\"";
 /// `USER` of the refresher's image.
-const IMAGE_USER: i64 = 65532;
+pub(crate) const IMAGE_USER: i64 = 65532;
 /// Kubernetes takes 0 to 2^31 - 1.
-const LARGEST_ID: i64 = 2_147_483_647;
+pub(crate) const LARGEST_ID: i64 = 2_147_483_647;
