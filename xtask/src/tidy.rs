@@ -28,7 +28,10 @@ const EDGES: [(&str, &[&str]); 14] = [
         ],
     ),
     ("injector", &["sts-config", "sts-core", "svc-runtime"]),
-    ("kubectl-sts", &["sts-config", "sts-core", "sts-publish"]),
+    (
+        "kubectl-sts",
+        &["injector", "sts-config", "sts-core", "sts-publish"],
+    ),
     ("refresher", &["sts-api"]),
     ("sts-api", &[]),
     ("sts-config", &["sts-core"]),

@@ -114,9 +114,11 @@ app.kubernetes.io/component: {{ first . }}
 {{- $found | toJson }}
 {{- end }}
 
-{{/* Whether there is an injector: something asks for it, an endpoint or the part for ServiceAccounts. */}}
+{{/* Whether there is an injector: something asks for it, an endpoint or the part for ServiceAccounts, and it is not left out. Values of an
+older release, which `helm upgrade --reuse-values` keeps, do not have `enabled` at all. */}}
 {{- define "kube-sts.hasInjector" -}}
-{{- if or (include "kube-sts.injecting" . | fromJsonArray) .Values.injector.serviceAccounts.enabled }}true{{ end }}
+{{- $wanted := or (include "kube-sts.injecting" . | fromJsonArray) .Values.injector.serviceAccounts.enabled }}
+{{- if and $wanted (ne (toString .Values.injector.enabled) "false") }}true{{ end }}
 {{- end }}
 
 {{/* Which namespaces a webhook looks at: include "kube-sts.namespaceSelector" (list . .Values.injector.namespaceSelector) */}}
@@ -152,6 +154,9 @@ matchExpressions:
 {{- end }}
 {{- if and (default dict .Values.networkPolicy).enabled (include "kube-sts.hasInjector" .) (not .Values.networkPolicy.apiServer) }}
 {{- fail "networkPolicy.apiServer is empty: write the addresses of your API servers as pods see them, such as [10.0.0.1/32]. Without them no review would reach the injector, and no labelled pod be created." }}
+{{- end }}
+{{- if and (eq (toString .Values.injector.enabled) "false") .Values.injector.serviceAccounts.enabled }}
+{{- fail "injector.serviceAccounts needs the injector: a policy cannot look up a ServiceAccount. Leave injector.enabled true, or disable injector.serviceAccounts." }}
 {{- end }}
 {{- $fullname := include "kube-sts.fullname" . }}
 {{- $seen := dict }}

@@ -52,6 +52,11 @@ impl AnnotationValue {
         }
     }
 
+    /// What somebody else puts a value in for: a text that no annotation can have.
+    pub(crate) fn stand_in(text: String) -> Self {
+        Self(text)
+    }
+
     /// A `RoleSessionName`: 2 to 64 of `[A-Za-z0-9_+=,.@-]`
     /// (<https://docs.aws.amazon.com/STS/latest/APIReference/API_AssumeRoleWithWebIdentity.html>).
     pub(crate) fn session_name(text: &str) -> Option<Self> {
@@ -81,6 +86,16 @@ pub enum AnnotationProblem {
         /// Its length.
         bytes: usize,
     },
+}
+
+/// What [`AnnotationValue::parse`] takes, but for the length, as a regular expression (RE2) of the whole.
+pub(crate) fn pattern(shape: AnnotationShape) -> &'static str {
+    match shape {
+        AnnotationShape::AwsRoleArn => {
+            "^arn:aws[a-z0-9-]*:iam::[0-9]{12}:role/[A-Za-z0-9_/.@+=,-]+$"
+        }
+        AnnotationShape::PlainText => r"^[!#%&(-\[\]^_a-~]([ !#%&(-\[\]^_a-~]*[!#%&(-\[\]^_a-~])?$",
+    }
 }
 
 fn parse_text(text: &str) -> Result<AnnotationValue, AnnotationProblem> {
@@ -129,7 +144,29 @@ const ACCOUNT_DIGITS: usize = 12;
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+    use regex::Regex;
+
     use super::*;
+
+    proptest! {
+        /// A policy in the webhook's place judges by the pattern.
+        #[test]
+        fn the_pattern_takes_what_the_parser_takes(
+            text in prop_oneof![
+                "arn:aws[a-z-]{0,3}:iam::[0-9]{11,12}:role/[A-Za-z0-9_/.@+=,$ -]{0,4}",
+                "[ -~]{0,5}",
+                r"[!#a\\\]\[\^_`'$ ]{0,4}",
+                any::<String>(),
+            ],
+        ) {
+            for shape in [AnnotationShape::AwsRoleArn, AnnotationShape::PlainText] {
+                let parsed = AnnotationValue::parse(&text, shape).is_ok();
+                let matched = Regex::new(pattern(shape)).unwrap().is_match(&text);
+                prop_assert_eq!(parsed, matched, "{:?} {:?}", shape, text);
+            }
+        }
+    }
 
     #[test]
     fn adm_004_role_arns_of_every_partition_and_path_are_accepted() {

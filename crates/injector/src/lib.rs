@@ -22,6 +22,7 @@ mod warnings;
 mod wishes;
 
 pub mod accounts;
+pub mod admission_policy;
 pub mod admit;
 pub mod annotations;
 pub mod command;

@@ -79,6 +79,11 @@ impl PodName {
             _ => Self(format!("{namespace}/(no name)")),
         }
     }
+
+    /// What somebody else puts a name in for.
+    pub(crate) fn stand_in(text: String) -> Self {
+        Self(text)
+    }
 }
 
 impl fmt::Display for PodName {

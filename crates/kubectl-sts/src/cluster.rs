@@ -18,6 +18,14 @@ pub(crate) struct Place {
     context: Option<String>,
 }
 
+impl Place {
+    /// The namespace, where no cluster is to be asked.
+    pub(crate) fn namespace(self) -> Result<String> {
+        self.namespace
+            .context("name the namespace of kube-sts with --namespace")
+    }
+}
+
 /// A namespace of a cluster.
 pub(crate) struct Cluster {
     pub(crate) client: Client,

@@ -1,5 +1,5 @@
 //! The kubectl plugin of kube-sts: where rotations of signing keys stand, starting them, revoking a key, writing or publishing the issuer's
-//! documents, judging a token as a relying party does, and a look at trust policies in AWS.
+//! documents, judging a token as a relying party does, a look at trust policies in AWS, and policies of admission in the webhook's place.
 //!
 //! It reads no private key: of a key Secret it asks for the metadata alone, and public keys come from the public record. It decides
 //! nothing either: what it writes are the annotations that `kubectl annotate` would write, and the servers act on them.
@@ -9,6 +9,7 @@ mod cluster;
 mod documents;
 mod output;
 mod publish;
+mod render;
 mod status;
 mod trust;
 mod verify;
@@ -80,6 +81,11 @@ enum Command {
         #[arg(long, value_name = "FILE")]
         ca_file: Option<PathBuf>,
     },
+    /// Print objects for the cluster, to be reviewed and applied
+    Render {
+        #[command(subcommand)]
+        what: render::What,
+    },
     /// Find what of a role's trust policy in AWS lets in more pods than it seems to
     CheckTrustPolicy {
         /// The policy, JSON; `-` reads it from standard input
@@ -149,6 +155,7 @@ async fn dispatch(arguments: Arguments) -> Result<ExitCode> {
             publish::run(&Cluster::connect(place).await?, &endpoint, ca_file, output).await
         }
         Command::CheckTrustPolicy { file } => trust::run(&file, output),
+        Command::Render { what } => render::run(place, what, output).await,
         Command::Verify {
             token,
             audience,

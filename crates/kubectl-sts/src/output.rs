@@ -2,7 +2,7 @@
 
 use std::io::Write as _;
 
-use anyhow::Result;
+use anyhow::{Context as _, Result};
 use serde::Serialize;
 
 /// How results are written.
@@ -17,6 +17,11 @@ pub(crate) enum Format {
 /// Writes a value as JSON.
 pub(crate) fn json(value: &impl Serialize) -> Result<()> {
     line(&serde_json::to_string_pretty(value)?)
+}
+
+/// Values as documents of YAML.
+pub(crate) fn yaml(values: &[impl Serialize]) -> Result<String> {
+    serde_saphyr::to_string_multiple(values).context("write YAML")
 }
 
 /// Writes one line.

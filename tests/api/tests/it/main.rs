@@ -46,3 +46,4 @@ mod watch;
 mod webhook;
 mod webhook_admits;
 mod webhook_bounds;
+mod webhook_policy;

@@ -82,7 +82,16 @@ impl Process {
 
     /// `injector` at an address that the API server takes for an endpoint of a Service.
     pub(crate) fn injector(install: &Install, listen: SocketAddr) -> Self {
-        Self::spawn(install, "injector", "injector", listen, |_| {})
+        Self::injector_with(install, listen, |_| {})
+    }
+
+    /// The same with another configuration.
+    pub(crate) fn injector_with(
+        install: &Install,
+        listen: SocketAddr,
+        adjust: impl FnOnce(&mut Value),
+    ) -> Self {
+        Self::spawn(install, "injector", "injector", listen, adjust)
     }
 
     fn spawn(

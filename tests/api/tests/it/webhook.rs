@@ -24,15 +24,20 @@ pub(crate) struct Webhook {
 
 impl Webhook {
     pub(crate) async fn start() -> Self {
+        Self::start_with(&["aws"], |_| {}).await
+    }
+
+    /// The same with another configuration of the injector's, and with entries for these of its endpoints.
+    pub(crate) async fn start_with(endpoints: &[&str], adjust: fn(&mut Value)) -> Self {
         let install = Install::new().await;
         let restricted = format!("{}-restricted", install.apps);
         let enforce = json!({"pod-security.kubernetes.io/enforce": "restricted"});
         install.create_namespace(&restricted, enforce).await;
         let listen = address();
         create_service(&install, listen).await;
-        create_configuration(&install, &restricted).await;
+        create_configuration_of(&install, &restricted, endpoints).await;
         let mut server = Process::server(&install);
-        let mut injector = Process::injector(&install, listen);
+        let mut injector = Process::injector_with(&install, listen, adjust);
         server.becomes_ready().await;
         injector.becomes_ready().await;
         let this = Self {
@@ -114,9 +119,17 @@ fn slices(install: &Install) -> String {
 
 /// As the chart has it, but only for this test's namespaces.
 pub(crate) async fn create_configuration(install: &Install, restricted: &str) {
+    create_configuration_of(install, restricted, &["aws"]).await;
+}
+
+async fn create_configuration_of(install: &Install, restricted: &str, endpoints: &[&str]) {
+    let entries = endpoints
+        .iter()
+        .map(|endpoint| entry(install, restricted, endpoint));
+    let entries = std::iter::once(accounts_entry(install, restricted)).chain(entries);
     let configuration = json!({
         "metadata": {"name": install.namespace},
-        "webhooks": [accounts_entry(install, restricted), entry(install, restricted, "aws")],
+        "webhooks": entries.collect::<Vec<_>>(),
     });
     drop(install.plane.create(CONFIGURATIONS, configuration).await);
 }
@@ -166,7 +179,9 @@ pub(crate) fn labelled(name: &str) -> Value {
 }
 
 pub(crate) fn is_injected(pod: &Value) -> bool {
-    pod["spec"]["initContainers"][0]["name"] == "kube-sts-refresher"
+    let first = &pod["spec"]["initContainers"][0]["name"];
+    // The native form's, or the classic one's.
+    first == "kube-sts-refresher" || first == "kube-sts-first-token"
 }
 
 #[tokio::test]
