@@ -290,6 +290,38 @@ async fn an_entry_whose_bundle_is_ours_can_be_removed_by_its_maker() {
     injector.becomes_ready().await;
 }
 
+/// Why the bundle is written by JSON patch (docs/decisions/0006): who applies it owns its entry too, and its maker cannot remove that.
+#[tokio::test]
+async fn an_entry_whose_bundle_was_applied_could_not_be_removed_by_its_maker() {
+    let install = Install::new().await;
+    let plane = install.plane;
+    let path = format!("{CONFIGURATIONS}/{}", install.namespace);
+    let pem = std::fs::read(&plane.ca_file).unwrap();
+    let bundle = json!(base64::Engine::encode(
+        &base64::engine::general_purpose::STANDARD,
+        pem
+    ));
+    let apply = async |manager: &str, entries: Vec<Value>| {
+        let object = json!({
+            "apiVersion": "admissionregistration.k8s.io/v1",
+            "kind": "MutatingWebhookConfiguration",
+            "metadata": {"name": install.namespace},
+            "webhooks": entries,
+        });
+        plane.apply(&path, manager, &object).await
+    };
+    let made = |endpoint| entry(&install, "nowhere", endpoint);
+    let (status, answer) = apply("helm", vec![made("old"), made("aws")]).await;
+    assert_eq!(status, 201, "{answer}");
+    let filled =
+        |endpoint| json!({"name": made(endpoint)["name"], "clientConfig": {"caBundle": bundle}});
+    let (status, answer) = apply("kube-sts-injector", vec![filled("old"), filled("aws")]).await;
+    assert_eq!(status, 200, "{answer}");
+    let (status, answer) = apply("helm", vec![made("aws")]).await;
+    assert_eq!(status, 422, "{answer}");
+    plane.delete(&path).await;
+}
+
 /// An API server that asks for an endpoint of a newer configuration than the injector's does not get a pod without a token.
 #[tokio::test]
 async fn a_pod_of_an_endpoint_that_the_injector_does_not_know_yet_is_refused() {
