@@ -319,6 +319,7 @@ impl Start {
             certificate,
             server_name: service_name(&injector.service, &self.namespace),
             condition: self.readiness.condition("caBundle"),
+            refusing: 0,
         };
         let publication = Publication {
             place: CaBundles,

@@ -53,7 +53,7 @@ pub struct Publication<P: Place> {
     pub field_manager: &'static str,
     /// What we keep it with; `None` where whoever gives us our certificate keeps it.
     pub keeper: Option<Keeper>,
-    /// Ready only while clients of the place accept the certificate presented. `None` where that is for others to tell.
+    /// Ready only while there are clients of the place that accept the certificate presented. `None` where that is for others to tell.
     pub readiness: Option<Acceptance>,
 }
 
@@ -75,8 +75,11 @@ pub struct Acceptance {
     pub certificate: ServingCertificate,
     /// What clients call us.
     pub server_name: String,
-    /// Met while they do.
+    /// Met while any of them does. Who looks into a bundle that does not accept it cannot call us whether we are ready or not; who looks
+    /// into another must not be turned away for that.
     pub condition: Condition,
+    /// How many do not, as last told.
+    pub refusing: usize,
 }
 
 /// Why a place is not looked after any more. Neither happens but with the process.
@@ -153,14 +156,10 @@ impl<P: Place> Publication<P> {
     }
 
     /// Says what clients find, to the Secret's follower and on the admin port.
-    fn tell(&self, exists: bool, found: &[Vec<u8>]) {
-        let bundles: Option<Vec<CaBundle>> = found
-            .iter()
-            .map(|bundle| CaBundle::parse(bundle).ok())
-            .collect();
-        // A place with anything unreadable in it is one where clients find nothing.
-        let bundles = bundles.unwrap_or_default();
-        if let Some(acceptance) = &self.readiness {
+    fn tell(&mut self, exists: bool, found: &[Vec<u8>]) {
+        let bundles = found.iter().map(|bundle| CaBundle::parse(bundle).ok());
+        let bundles: Vec<Option<CaBundle>> = bundles.collect();
+        if let Some(acceptance) = &mut self.readiness {
             if exists && !found.is_empty() {
                 acceptance.tell(&bundles, self.place.what());
             } else {
@@ -169,7 +168,9 @@ impl<P: Place> Publication<P> {
             }
         }
         if let Some(keeper) = &self.keeper {
-            keeper.tell(Published::Seen(bundles));
+            // A place with anything unreadable in it is one where clients find nothing.
+            let bundles: Option<Vec<CaBundle>> = bundles.into_iter().collect();
+            keeper.tell(Published::Seen(bundles.unwrap_or_default()));
         }
     }
 
@@ -246,24 +247,43 @@ impl Acceptance {
         self.certificate.news.subscribe()
     }
 
-    fn tell(&self, bundles: &[CaBundle], what: &str) {
+    fn tell(&mut self, bundles: &[Option<CaBundle>], what: &str) {
         let Self {
             certificate,
             server_name,
             condition,
+            refusing,
         } = self;
         if certificate.facts().is_none() {
             condition.unmet("there is no certificate yet");
             return;
         }
-        let accept = |bundle: &CaBundle| certificate.is_accepted(bundle, server_name, clock::now());
-        if !bundles.is_empty() && bundles.iter().all(accept) {
+        let now = clock::now();
+        let accept = |bundle: &&CaBundle| certificate.is_accepted(bundle, server_name, now);
+        let accepting = bundles.iter().flatten().filter(accept).count();
+        if accepting > 0 {
             condition.met();
         } else {
             condition.unmet(format!(
                 "who trusts the {what} does not accept our certificate yet"
             ));
         }
+        let before = std::mem::replace(refusing, bundles.len().saturating_sub(accepting));
+        if before != *refusing && accepting > 0 {
+            tell_refusing(*refusing, bundles.len(), what);
+        }
+    }
+}
+
+fn tell_refusing(refusing: usize, all: usize, what: &str) {
+    if refusing == 0 {
+        tracing::info!("each {what} accepts our certificate");
+    } else {
+        tracing::warn!(
+            refusing,
+            all,
+            "some {what} does not accept our certificate: who looks there cannot call us"
+        );
     }
 }
 

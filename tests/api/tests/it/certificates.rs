@@ -167,8 +167,13 @@ impl Two {
         let admin = self.injectors[replica].admin;
         move |_| {
             Box::pin(async move {
-                let answer = reqwest::get(format!("http://{admin}/readyz")).await;
-                let answer = answer.map_err(|error| error.to_string())?;
+                let url = format!("http://{admin}/readyz");
+                // On a busy machine the second is over in which the port waits for a request. The kubelet asks again, too.
+                let answer = match reqwest::get(&url).await {
+                    Ok(answer) => Ok(answer),
+                    Err(_) => reqwest::get(&url).await,
+                };
+                let answer = answer.map_err(|error| format!("{error:?}"))?;
                 let status = answer.status().as_u16();
                 let text = answer.text().await.unwrap_or_default();
                 if status == 200 { Ok(()) } else { Err(text) }
@@ -411,6 +416,28 @@ async fn with_a_given_certificate_the_injector_is_ready_while_the_live_ca_bundle
         Some(format!("{other}{authority}")),
         "it is not ours to write"
     );
+    an_entry_is_added(&install, &injector).await;
+}
+
+/// An endpoint more, whose entry nobody has filled yet, takes the others' away from no pod.
+async fn an_entry_is_added(install: &Install, injector: &Process) {
+    let path = format!("{}/{}", webhook::CONFIGURATIONS, install.namespace);
+    let mut object = install.plane.get(&path).await;
+    let entries = object["webhooks"].as_array_mut().unwrap();
+    entries.push(webhook::entry(install, "nowhere", "new"));
+    drop(install.plane.ok("PUT", &path, Some(&object)).await);
+    eventually("it is noticed", async || {
+        let lines = injector.lines();
+        let said = lines
+            .iter()
+            .any(|line| line.contains("some caBundle does not accept"));
+        said.then_some(())
+    })
+    .await;
+    assert_eq!(injector.readiness().await.0, 200);
+    let (pods, pod) = (install.apps_path("pods?dryRun=All"), labelled("given"));
+    let (status, pod) = install.plane.call("POST", &pods, Some(&pod)).await;
+    assert!(status == 201 && is_injected(&pod), "{status} {pod}");
 }
 
 /// The emergency: nothing of the old CA is left where clients look, and admissions come back by themselves.
