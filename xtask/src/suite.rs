@@ -179,6 +179,10 @@ fn run_api(workspace: &Workspace, options: &TestOptions, counts: &mut Counts) ->
             tools::control_plane_folder(workspace)?,
         )
         .env(
+            "KUBE_STS_HELM",
+            tools::Module::Helm.ensure(workspace)?.join("helm"),
+        )
+        .env(
             "KUBE_STS_MINIO",
             tools::Module::Minio.ensure(workspace)?.join("minio"),
         )

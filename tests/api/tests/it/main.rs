@@ -16,6 +16,7 @@ mod bench;
 mod bench_admission;
 mod bucket;
 mod certificates;
+mod chart;
 mod clusters;
 mod control_plane;
 mod danger;

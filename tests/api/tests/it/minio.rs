@@ -199,7 +199,8 @@ fn free_address() -> String {
     format!("127.{}.{high}.{}", 16 + number, low.max(1))
 }
 
-fn variable(name: &str) -> String {
+/// What `cargo xtask test --only api` says.
+pub(crate) fn variable(name: &str) -> String {
     std::env::var(name).unwrap_or_else(|_| {
         panic!("{name} is not set: run `cargo xtask test --only api`, which sets it")
     })

@@ -135,7 +135,7 @@ async fn create_configuration_of(install: &Install, restricted: &str, endpoints:
 }
 
 /// The entry for pods of annotated ServiceAccounts, which stands first.
-fn accounts_entry(install: &Install, restricted: &str) -> Value {
+pub(crate) fn accounts_entry(install: &Install, restricted: &str) -> Value {
     let mut entry = entry(install, restricted, "aws");
     entry["name"] = json!("serviceaccounts.kube-sts.tremolo.io");
     entry["clientConfig"]["service"]["path"] = json!("/mutate");
@@ -153,7 +153,10 @@ pub(crate) fn entry(install: &Install, restricted: &str, endpoint: &str) -> Valu
         "clientConfig": {"service": {"name": "injector", "namespace": install.namespace, "path": path, "port": 443}},
         "admissionReviewVersions": ["v1"],
         "rules": [{"operations": ["CREATE"], "apiGroups": [""], "apiVersions": ["v1"], "resources": ["pods"], "scope": "Namespaced"}],
-        "objectSelector": {"matchExpressions": [{"key": format!("tremolo.io/{endpoint}-role"), "operator": "Exists"}]},
+        "objectSelector": {"matchExpressions": [
+            {"key": format!("tremolo.io/{endpoint}-role"), "operator": "Exists"},
+            {"key": format!("tremolo.io/{endpoint}-role"), "operator": "NotIn", "values": ["false"]},
+        ]},
         "namespaceSelector": {"matchExpressions": [
             {"key": "kubernetes.io/metadata.name", "operator": "In", "values": [install.apps, restricted]},
         ]},
@@ -213,6 +216,10 @@ async fn with_the_webhook_dead_only_pods_that_ask_for_it_are_refused() {
         message.contains("aws.injector.kube-sts.tremolo.io"),
         "{message}"
     );
+    let mut out = labelled("out");
+    out["metadata"]["labels"] = json!({"tremolo.io/aws-role": "false"});
+    let (status, answer) = install.plane.call("POST", &path, Some(&out)).await;
+    assert_eq!(status, 201, "{answer}");
 }
 
 #[tokio::test]
