@@ -17,6 +17,7 @@ use sts_config::Config;
 use thiserror::Error;
 
 use crate::decide::MIRROR_ANNOTATION;
+use crate::plan::OPT_OUT;
 use crate::settings::{EndpointSettings, Settings};
 use facts::Variable;
 
@@ -173,12 +174,15 @@ fn bindings(
     more: Option<&(&str, Value)>,
 ) -> Vec<Value> {
     let binding = |endpoint: &EndpointSettings| {
-        let label = json!({"key": endpoint.key, "operator": "Exists"});
+        let labels = json!([
+            {"key": endpoint.key, "operator": "Exists"},
+            {"key": endpoint.key, "operator": "NotIn", "values": [OPT_OUT]},
+        ]);
         let members = [
             ("policyName", json!(scope.name)),
             (
                 "matchResources",
-                json!({"objectSelector": {"matchExpressions": [label]}}),
+                json!({"objectSelector": {"matchExpressions": labels}}),
             ),
         ];
         let members = members.into_iter().chain(more.cloned());
