@@ -158,6 +158,9 @@ matchExpressions:
 {{- if and (eq (toString .Values.injector.enabled) "false") .Values.injector.serviceAccounts.enabled }}
 {{- fail "injector.serviceAccounts needs the injector: a policy cannot look up a ServiceAccount. Leave injector.enabled true, or disable injector.serviceAccounts." }}
 {{- end }}
+{{- if and .Values.injector.finalStatePolicy.enabled (semverCompare "<1.30.0-0" .Capabilities.KubeVersion.Version) }}
+{{- fail "injector.finalStatePolicy needs Kubernetes 1.30 or later: before, ValidatingAdmissionPolicy is a beta that is off. Disable it." }}
+{{- end }}
 {{- $fullname := include "kube-sts.fullname" . }}
 {{- $seen := dict }}
 {{- range $at, $endpoint := .Values.sts.endpoints }}
