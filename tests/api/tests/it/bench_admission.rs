@@ -5,10 +5,12 @@
 use serde_json::{Value, json};
 use tokio::time::Instant;
 
-use super::webhook::{Webhook, is_injected, labelled};
+use super::webhook::{ROLE, Webhook, is_injected, labelled};
 use super::webhook_admits::merged;
 
 const WARM_UP: usize = 50;
+/// ServiceAccounts with a role, which the injector knows by its watch.
+const ACCOUNTS: usize = 1000;
 
 /// How many pods of each kind are measured.
 #[expect(
@@ -34,6 +36,14 @@ async fn apply() {
             .await,
     );
     let client = plane.client().unwrap();
+    for number in 0..ACCOUNTS {
+        let annotations = json!({"eks.amazonaws.com/role-arn": ROLE});
+        let metadata = json!({"name": format!("account-{number}"), "annotations": annotations});
+        let path = webhook.install.apps_path("serviceaccounts");
+        let account = json!({"metadata": metadata});
+        let (status, answer) = plane.send_by(&client, "POST", &path, &account).await;
+        assert_eq!(status, 201, "{answer}");
+    }
     let kinds = [
         merged(&labelled("x"), "metadata", json!({"labels": {}})),
         labelled("x"),
@@ -57,7 +67,8 @@ async fn apply() {
         }
     }
     let [plain, labelled] = times.map(quantiles);
-    say(&json!({"plain": plain, "labelled": labelled}));
+    let resident = webhook.injector.resident_mib();
+    say(&json!({"plain": plain, "labelled": labelled, "resident": resident}));
 }
 
 /// The median, and what one in a hundred exceeds.
