@@ -3,12 +3,13 @@
 //! What to do with the Secret's content is decided by the pure [`decision::decide`]; this module reads, writes by compare-and-swap
 //! (`resourceVersion`), and puts the outcome into the running server. A loser of the swap reads again and finds the winner's pair.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use futures_util::StreamExt;
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::Secret;
-use kube::api::{ObjectMeta, PostParams};
+use kube::api::{ObjectMeta, Patch, PatchParams, PostParams};
 use kube::{Api, Client};
 use sts_config::CertificateRotation;
 use thiserror::Error;
@@ -35,7 +36,7 @@ use decision::{Context, Decision, Presentable, decide};
 /// The Secret that holds our CA and certificate: keys `ca.crt`, `ca.key`, `tls.crt` and `tls.key`, and `next-ca.key` while one CA
 /// follows another.
 ///
-/// The chart makes it empty and lets us get, list, watch and update this one name.
+/// The chart makes it empty and lets us do with this one name what is done here, `create` included: a Secret that somebody deletes is put back.
 #[derive(Clone)]
 pub struct ManagedSecret {
     /// For the watch and for single calls, which get a time-out of their own.
@@ -78,6 +79,7 @@ impl ManagedSecret {
             condition,
             ca,
             published,
+            known: None,
         };
         let mut next_look = FIRST_RETRY;
         let mut failures = 0_u32;
@@ -188,6 +190,22 @@ struct Follower {
     condition: Condition,
     ca: watch::Sender<Option<CaBundle>>,
     published: watch::Receiver<Published>,
+    known: Option<Known>,
+}
+
+/// The Secret as it was when it was good: what a Secret gets that is made anew in its place.
+struct Known {
+    uid: Option<String>,
+    labels: Option<BTreeMap<String, String>>,
+    content: Content,
+}
+
+impl Known {
+    /// Whether this Secret was made in the other's place, and has nothing in it yet. One that a person has emptied is the same Secret.
+    fn is_lost_in(&self, secret: &Secret) -> bool {
+        let is_empty = secret.data.as_ref().is_none_or(BTreeMap::is_empty);
+        is_empty && secret.metadata.uid != self.uid
+    }
 }
 
 impl Follower {
@@ -203,6 +221,15 @@ impl Follower {
     /// Brings the server and the Secret to where they should be. Returns when to look again.
     async fn settle(&mut self, mut secret: Secret) -> Result<Timestamp, SecretError> {
         for _ in 0..MAX_SWAPS {
+            if let Some(known) = self.known.as_ref().filter(|one| one.is_lost_in(&secret)) {
+                tracing::warn!(
+                    secret = self.secret.name,
+                    "the Secret was deleted: what was in it is put back"
+                );
+                let content = known.content.clone();
+                secret = self.swap(secret, content).await?;
+                continue;
+            }
             let content = Content::of(&secret);
             match self.decide(&content)? {
                 Decision::Keep {
@@ -210,6 +237,11 @@ impl Follower {
                     look_at,
                 } => {
                     self.present(presentable)?;
+                    self.known = Some(Known {
+                        uid: secret.metadata.uid,
+                        labels: secret.metadata.labels,
+                        content,
+                    });
                     return Ok(look_at);
                 }
                 Decision::Fill {
@@ -268,28 +300,28 @@ impl Follower {
         read.map_err(|error| SecretError::Read(Box::new(error)))
     }
 
-    /// Creates the Secret empty, for installations without our chart. Filling it is another step, the same for everybody.
+    /// Makes the Secret empty, by server-side apply: it is the same whoever does it, changes nothing in a Secret that is there, and is
+    /// the one way of creating that RBAC can allow for a single name. Filling it is another step, the same for everybody.
     async fn create(&self) -> Result<Secret, SecretError> {
         let ManagedSecret {
-            client: _,
-            namespace,
-            name,
-            dns_names: _,
-            rotation: _,
+            namespace, name, ..
         } = &self.secret;
-        let metadata = ObjectMeta {
-            name: Some(name.clone()),
-            ..ObjectMeta::default()
-        };
         let empty = Secret {
-            metadata,
+            metadata: ObjectMeta {
+                name: Some(name.clone()),
+                labels: self.known.as_ref().and_then(|known| known.labels.clone()),
+                ..ObjectMeta::default()
+            },
+            type_: Some("Opaque".to_owned()),
             ..Secret::default()
         };
-        match answer(self.api.create(&PostParams::default(), &empty)).await? {
+        let parameters = PatchParams {
+            field_manager: Some(CREATOR.to_owned()),
+            force: true,
+            ..PatchParams::default()
+        };
+        match answer(self.api.patch(name, &parameters, &Patch::Apply(&empty))).await? {
             Ok(created) => Ok(created),
-            Err(kube::Error::Api(status)) if status.is_already_exists() => {
-                self.read().await?.ok_or(SecretError::Contended)
-            }
             Err(error) => Err(SecretError::Missing {
                 namespace: namespace.clone(),
                 name: name.clone(),
@@ -371,6 +403,8 @@ fn until(instant: Timestamp) -> Duration {
     Duration::try_from(instant.duration_since(clock::now())).unwrap_or(Duration::ZERO)
 }
 
+/// Apart from the manager of later writes, so that no apply ever takes a field away.
+const CREATOR: &str = "kube-sts-create";
 const CALL_TIMEOUT: Duration = Duration::from_secs(10);
 /// Each replica that is faster costs one more round.
 const MAX_SWAPS: usize = 8;

@@ -440,6 +440,38 @@ async fn an_entry_is_added(install: &Install, injector: &Process) {
     assert!(status == 201 && is_injected(&pod), "{status} {pod}");
 }
 
+/// Whoever made an empty one in its place first, as helm does.
+#[tokio::test]
+async fn a_deleted_secret_comes_back_with_its_ca() {
+    let webhook = webhook::Webhook::start().await;
+    let (install, plane) = (&webhook.install, webhook.install.plane);
+    for (name, is_made) in [
+        ("injector-tls", false),
+        ("injector-tls", true),
+        ("server-tls", false),
+        ("server-tls", true),
+    ] {
+        let path = install.path(&format!("secrets/{name}"));
+        let before = plane.get(&path).await;
+        plane.delete(&path).await;
+        if is_made {
+            // Either may be first.
+            let empty = json!({"metadata": {"name": name}, "type": "Opaque"});
+            let path = install.path("secrets");
+            drop(plane.call("POST", &path, Some(&empty)).await);
+        }
+        let now = eventually("it is filled", async || {
+            let (_, now) = plane.call("GET", &path, None).await;
+            now["data"].is_object().then_some(now)
+        })
+        .await;
+        assert_ne!(now["metadata"]["uid"], before["metadata"]["uid"], "{name}");
+        assert_eq!(now["data"], before["data"], "{name}");
+    }
+    let (status, pod) = webhook.dry_run(&labelled("pod")).await;
+    assert!(status == 201 && is_injected(&pod), "{status} {pod}");
+}
+
 /// The emergency: nothing of the old CA is left where clients look, and admissions come back by themselves.
 #[tokio::test]
 async fn an_emptied_secret_gets_a_new_ca_at_once() {

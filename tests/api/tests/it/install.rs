@@ -172,7 +172,7 @@ impl Install {
             json!({"apiGroups": [""], "resources": ["secrets"], "resourceNames": ["aws-signing-key", SECOND_KEY],
                 "verbs": [create, "get", "list", "watch", "update", "patch"]}),
             json!({"apiGroups": [""], "resources": ["secrets"], "resourceNames": ["server-tls"],
-                "verbs": ["get", "list", "watch", "update"]}),
+                "verbs": ["create", "get", "list", "watch", "update", "patch"]}),
             json!({"apiGroups": [""], "resources": ["configmaps"], "resourceNames": ["server-ca"],
                 "verbs": ["list", "watch", "patch"]}),
             json!({"apiGroups": [""], "resources": ["configmaps"], "resourceNames": ["server-keys"],
@@ -205,7 +205,7 @@ impl Install {
     async fn grant_injector(&self) {
         let rules = json!([
             {"apiGroups": [""], "resources": ["secrets"], "resourceNames": ["injector-tls"],
-             "verbs": ["get", "list", "watch", "update", "patch"]},
+             "verbs": ["create", "get", "list", "watch", "update", "patch"]},
             {"apiGroups": [""], "resources": ["configmaps"], "resourceNames": ["server-ca"], "verbs": ["get", "list", "watch"]},
             {"apiGroups": ["events.k8s.io"], "resources": ["events"], "verbs": ["create", "patch"]},
         ]);
