@@ -2,7 +2,7 @@
 
 use std::error::Error as StdError;
 use std::io;
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use reqwest::header::{CONTENT_TYPE, HeaderMap, RETRY_AFTER};
@@ -10,28 +10,31 @@ use reqwest::{Response, StatusCode, Url, redirect};
 use sts_api::{ErrorBody, GRANT_TYPE, ROLE_PARAMETER, TOKEN_TYPE_JWT, TokenResponse};
 use thiserror::Error;
 
+use crate::addresses::Addresses;
 use crate::clock;
 use crate::token_text::{TokenText, TokenTextError, render_foreign_text};
 use crate::trust::{CaSource, TrustError};
 
 /// Exchanges tokens, over TLS with the given CA only.
 ///
-/// No connection is kept between exchanges, the TLS session is: it is resumed without certificates. A connection
-/// idle for minutes would be a socket in every STS replica for every pod, bind the pod to one replica, and often turn
-/// out dead just when it is needed.
+/// No connection is kept between exchanges, the TLS session is: it is resumed without certificates, at the address that served last. A
+/// connection idle for minutes would be a socket in every STS replica for every pod, bind the pod to one replica, and often turn out
+/// dead just when it is needed.
 #[derive(Debug)]
 pub struct Exchanger {
     ca: CaSource,
     transport: Transport,
+    addresses: Addresses,
     http: Mutex<Option<reqwest::Client>>,
 }
 
 impl Exchanger {
     /// An exchanger that has not connected yet, nor read its CA.
-    pub const fn new(ca: CaSource, transport: Transport) -> Self {
+    pub fn new(ca: CaSource, transport: Transport) -> Self {
         Self {
             ca,
             transport,
+            addresses: Addresses::default(),
             http: Mutex::new(None),
         }
     }
@@ -54,11 +57,23 @@ impl Exchanger {
         ];
         form.extend(role.map(|role| (ROLE_PARAMETER, role)));
         let request = self.http()?.post(url.clone()).form(&form).timeout(limit);
-        let response = request.send().await.map_err(ExchangeError::from_transport);
-        if matches!(response, Err(ExchangeError::Tls(_))) {
-            self.forget_client();
+        let answer = async {
+            read_token(
+                request
+                    .send()
+                    .await
+                    .map_err(ExchangeError::from_transport)?,
+            )
+            .await
+        };
+        let token = answer.await;
+        if let Err(error) = &token {
+            self.addresses.forget();
+            if matches!(error, ExchangeError::Tls(_)) {
+                self.forget_client();
+            }
         }
-        read_token(response?).await
+        token
     }
 
     fn http(&self) -> Result<reqwest::Client, ExchangeError> {
@@ -82,7 +97,11 @@ impl Exchanger {
             .no_proxy()
             .redirect(redirect::Policy::none())
             .referer(false)
+            .dns_resolver(Arc::new(self.addresses.clone()))
             .connect_timeout(CONNECT_TIMEOUT)
+            // A connection lives as long as one exchange, which has its own limit.
+            .tcp_keepalive(None)
+            .tcp_user_timeout(None)
             .pool_max_idle_per_host(0)
             .user_agent(concat!("kube-sts-refresher/", env!("CARGO_PKG_VERSION")))
             .build()

@@ -2,6 +2,7 @@
 
 use std::io;
 use std::os::fd::OwnedFd;
+use std::pin::pin;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use rustix::time::{
@@ -10,7 +11,7 @@ use rustix::time::{
 };
 use tokio::io::unix::AsyncFd;
 use tokio::select;
-use tokio::time::{Instant, sleep_until};
+use tokio::time::sleep;
 
 /// An instant of the wall clock.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -68,31 +69,46 @@ pub fn now() -> WallTime {
 
 /// Rests for `span`, or less if the wall clock passes the end of it sooner.
 ///
-/// A timer of the kernel that follows the wall clock, and that is told when somebody sets it, runs beside tokio's,
-/// which does not count the time a machine was suspended. Whichever is first ends the rest: so a clock set forward
-/// and a resume are seen at once, a clock set back does not prolong the rest, and nothing wakes up in between.
+/// Two timers of the kernel: one that counts the time, also that for which the machine is suspended, and one that follows the wall clock and
+/// is told when somebody sets it. Whichever is first ends the rest: so a clock set forward and a resume are seen at once, a clock set back
+/// does not prolong the rest, and nothing wakes up in between, as tokio's own timers do, some times in some minutes.
 pub async fn rest(span: Duration) {
     rest_by(&Kernel, span).await;
 }
 
-/// The wall clock as rests see it. A test has one that it can set.
-trait WallClock {
+/// The clocks as rests see them. A test has some that it can set.
+trait Clocks {
+    /// The time of day.
     fn now(&self) -> WallTime;
 
-    /// Ends when the clock is there, or when it has been set.
+    /// Ends when so much time has passed.
+    async fn has_passed(&self, span: Duration);
+
+    /// Ends when the wall clock is there, or when it has been set.
     async fn is_at_or_is_set(&self, due: WallTime);
 }
 
 struct Kernel;
 
-impl WallClock for Kernel {
+impl Clocks for Kernel {
     fn now(&self) -> WallTime {
         now()
     }
 
-    /// Where the kernel has no such timer (a sandbox), this never ends and tokio's timer alone decides.
+    /// Where the kernel has no such timer (a sandbox), tokio's decides.
+    async fn has_passed(&self, span: Duration) {
+        // Nothing would be no timer at all.
+        let value = span.max(Duration::from_nanos(1));
+        match timer(TimerfdClockId::Boottime, TimerfdTimerFlags::empty(), value) {
+            Ok(timer) => drop(timer.readable().await),
+            Err(_) => sleep(span).await,
+        }
+    }
+
+    /// Where the kernel has no such timer, this never ends.
     async fn is_at_or_is_set(&self, due: WallTime) {
-        let Ok(timer) = wall_timer(due) else {
+        let when = TimerfdTimerFlags::ABSTIME | TimerfdTimerFlags::CANCEL_ON_SET;
+        let Ok(timer) = timer(TimerfdClockId::Realtime, when, due.0) else {
             return std::future::pending().await;
         };
         // The read that would follow says "expired" or ECANCELED (set); the caller looks at the clock in either case.
@@ -100,31 +116,35 @@ impl WallClock for Kernel {
     }
 }
 
-async fn rest_by(clock: &impl WallClock, span: Duration) {
-    rest_until(clock, Instant::now() + span, clock.now().plus(span)).await;
+async fn rest_by(clocks: &impl Clocks, span: Duration) {
+    rest_until(clocks, span, clocks.now().plus(span)).await;
 }
 
-async fn rest_until(clock: &impl WallClock, end: Instant, wall_end: WallTime) {
+async fn rest_until(clocks: &impl Clocks, span: Duration, wall_end: WallTime) {
+    let mut has_passed = pin!(clocks.has_passed(span));
     loop {
         select! {
-            () = sleep_until(end) => return,
-            () = clock.is_at_or_is_set(wall_end) => if clock.now() >= wall_end { return },
+            () = &mut has_passed => return,
+            () = clocks.is_at_or_is_set(wall_end) => if clocks.now() >= wall_end { return },
         }
     }
 }
 
-fn wall_timer(due: WallTime) -> io::Result<AsyncFd<OwnedFd>> {
+fn timer(
+    clock: TimerfdClockId,
+    when: TimerfdTimerFlags,
+    value: Duration,
+) -> io::Result<AsyncFd<OwnedFd>> {
     let flags = TimerfdFlags::CLOEXEC | TimerfdFlags::NONBLOCK;
-    let timer = timerfd_create(TimerfdClockId::Realtime, flags)?;
+    let timer = timerfd_create(clock, flags)?;
     let zero = Timespec {
         tv_sec: 0,
         tv_nsec: 0,
     };
     let value = Timespec {
-        tv_sec: due.0.as_secs().try_into().map_err(io::Error::other)?,
-        tv_nsec: due.0.subsec_nanos().into(),
+        tv_sec: value.as_secs().try_into().map_err(io::Error::other)?,
+        tv_nsec: value.subsec_nanos().into(),
     };
-    let when = TimerfdTimerFlags::ABSTIME | TimerfdTimerFlags::CANCEL_ON_SET;
     timerfd_settime(
         &timer,
         when,

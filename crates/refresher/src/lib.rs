@@ -30,6 +30,7 @@ pub mod token_text;
 pub mod trust;
 pub mod wait;
 
+mod addresses;
 mod keeper;
 mod signals;
 

@@ -1,7 +1,7 @@
 //! A TLS server on loopback that answers as it is told.
 
 use std::io::{Read, Write};
-use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::net::{SocketAddr, TcpListener, TcpStream, ToSocketAddrs};
 use std::sync::{Arc, Mutex};
 use std::thread;
 use std::time::Duration;
@@ -105,8 +105,22 @@ impl Sts {
         Self::with_tls(answer, (serve_with(chain), ca.pem()))
     }
 
+    /// The same at an address of loopback that is none of the others'.
+    pub(crate) fn with_chain_at(
+        address: impl ToSocketAddrs,
+        answer: Answer,
+        chain: &[&Certified],
+        ca: &Certified,
+    ) -> Self {
+        Self::at(address, answer, (serve_with(chain), ca.pem()))
+    }
+
     fn with_tls(answer: Answer, tls: (Arc<ServerConfig>, String)) -> Self {
-        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        Self::at("127.0.0.1:0", answer, tls)
+    }
+
+    fn at(address: impl ToSocketAddrs, answer: Answer, tls: (Arc<ServerConfig>, String)) -> Self {
+        let listener = TcpListener::bind(address).unwrap();
         let address = listener.local_addr().unwrap();
         let shared = Arc::new(Shared {
             answer: Mutex::new(answer),

@@ -105,22 +105,47 @@ fn ref_003_tls_008_the_key_of_a_server_gives_nobody_its_word() {
     assert_eq!(pod.token(), None);
 }
 
+/// `run` with names of its own.
+fn run_with_hosts(pod: &Pod, hosts: &str) -> Running {
+    let file = pod.path("hosts");
+    fs::write(&file, hosts).unwrap();
+    let script = format!(
+        "mount --bind {} /etc/hosts && exec {PROGRAM} run",
+        file.display()
+    );
+    Running::start(&mut pod.unshare(&script))
+}
+
 #[test]
 fn ref_003_a_name_server_that_fails_for_a_while_is_outlived() {
     let sts = Sts::start(Answer::Token(900));
     let url = format!("https://{NAME}:{}/aws/token", sts.address.port());
     let pod = Pod::at(&url, &sts.ca());
-    let hosts = pod.path("hosts");
-    fs::write(&hosts, "").unwrap();
-    let script = format!(
-        "mount --bind {} /etc/hosts && exec {PROGRAM} run",
-        hosts.display()
-    );
-    let running = Running::start(&mut pod.unshare(&script));
+    let running = run_with_hosts(&pod, "");
     running.wait_for_log("code=connect_failed detail=\"cannot reach the STS");
     // In place: the mount is of this very file.
-    fs::write(&hosts, format!("127.0.0.1 {NAME}\n")).unwrap();
+    fs::write(pod.path("hosts"), format!("127.0.0.1 {NAME}\n")).unwrap();
     running.wait_for_log("wrote a new token");
+}
+
+#[test]
+fn ref_003_a_name_is_looked_up_anew_when_its_address_serves_no_more() {
+    let ca = new_ca("ca");
+    let sts = Sts::with_chain(Answer::Token(1), &[&server_by(&ca)], &ca);
+    let port = sts.address.port();
+    let pod = Pod::at(&format!("https://{NAME}:{port}/aws/token"), &sts.ca());
+    let running = run_with_hosts(&pod, &format!("127.0.0.1 {NAME}\n"));
+    sts.wait_for_requests(1);
+    // Nobody knows the name, and nobody asks.
+    fs::write(pod.path("hosts"), "").unwrap();
+    let seen = sts.seen().len();
+    sts.wait_for_requests(seen + 2);
+    assert!(!running.log().contains("code="), "{}", running.log());
+    let chain = [&server_by(&ca)];
+    let other = Sts::with_chain_at(("127.0.0.2", port), Answer::Token(900), &chain, &ca);
+    fs::write(pod.path("hosts"), format!("127.0.0.2 {NAME}\n")).unwrap();
+    sts.answer_from_now_on(Answer::json("503 Service Unavailable", "{}"));
+    other.wait_for_requests(1);
 }
 
 /// By the default settings one exchange may take 10 seconds, which is all that such a token has left.
