@@ -30,6 +30,7 @@ pub(crate) use distinct::check_distinct;
 pub use files::CompanionFile;
 pub(crate) use injection::check_injection;
 pub use injection::{AnnotationShape, Injection, InjectionMode};
+pub use roles::WithoutCluster;
 pub use rotation::{Documents, ReadBack, Rotation};
 pub use rules::WrittenRule;
 pub use verification::{Danger, Verification};
@@ -63,8 +64,8 @@ pub struct Endpoint {
     pub policy: Policy,
     /// The rules in it, with their places.
     pub written: Vec<WrittenRule>,
-    /// The places of the role patterns that bind by the subject's names alone, and do not name its cluster.
-    pub without_cluster: Vec<Place>,
+    /// The role patterns that do not name the subject's cluster, nor are for everybody.
+    pub without_cluster: Vec<WithoutCluster>,
     /// How pods ask for it; `None` for an endpoint that no pod is changed for.
     pub injection: Option<Injection>,
     /// Where its issuer's documents are published; `None`: nowhere.

@@ -23,7 +23,8 @@ use thiserror::Error;
 pub use cluster::{ApiServer, Cluster, JwksSource, KubeconfigSource};
 pub use endpoint::{
     AnnotationShape, CompanionFile, Danger, Documents, Endpoint, EndpointPath, Injection,
-    InjectionMode, KeySource, ReadBack, Rotation, SigningAlgorithm, Verification, WrittenRule,
+    InjectionMode, KeySource, ReadBack, Rotation, SigningAlgorithm, Verification, WithoutCluster,
+    WrittenRule,
 };
 pub use fixed::{injector_needs_restart, server_needs_restart};
 pub use injector::{

@@ -1,6 +1,7 @@
 //! An endpoint's rules: who may have its token, and for which role.
 
 mod attribute;
+mod breadth;
 mod cel;
 mod filter;
 mod labels;
@@ -12,13 +13,14 @@ use std::fmt;
 use thiserror::Error;
 
 pub use attribute::{Attribute, Attributes};
-pub use cel::{Breadth, CelError, CelRule};
+pub use breadth::Breadth;
+pub use cel::{CelError, CelRule};
 pub use filter::{Filter, FilterError, FilterErrorKind};
 pub use labels::{KnownLabels, LabelKeys, Labels};
 pub use role::{RoleBinding, RolePattern, RolePatternError};
 pub use truth::Truth;
 
-use crate::ident::Role;
+use crate::ident::{ClusterName, Role};
 
 /// One rule: what a subject must be.
 #[derive(Clone, Debug)]
@@ -43,6 +45,14 @@ impl Rule {
         match self {
             Self::Cel(rule) => Some(rule.labels()),
             Self::Filter(_) => None,
+        }
+    }
+
+    /// Whether it can allow anybody of that cluster; it does not where it asks for another one in each of its alternatives.
+    pub fn can_hold_in(&self, cluster: &ClusterName) -> bool {
+        match self {
+            Self::Cel(rule) => rule.can_hold_in(cluster),
+            Self::Filter(filter) => filter.can_hold_in(cluster),
         }
     }
 
@@ -187,12 +197,16 @@ pub enum Refusal {
     RoleMissing {
         /// The ServiceAccount.
         username: String,
+        /// The rule that allows it.
+        rule: String,
     },
     /// No binding gives the subject that role.
     #[error("no role binding of the endpoint gives {username} the role {role}")]
     RoleNotBound {
         /// The ServiceAccount.
         username: String,
+        /// The rule that allows it.
+        rule: String,
         /// The role: printable ASCII, since it was parsed.
         role: Role,
     },
@@ -205,6 +219,22 @@ impl Refusal {
             Self::NoRuleMatches { .. } | Self::Open { .. } => "policy_denied",
             Self::RoleMissing { .. } => "role_missing",
             Self::RoleNotBound { .. } => "role_denied",
+        }
+    }
+
+    /// The rule that allows the subject, which the role alone was refused.
+    pub fn rule(&self) -> Option<&str> {
+        match self {
+            Self::NoRuleMatches { .. } | Self::Open { .. } => None,
+            Self::RoleMissing { rule, .. } | Self::RoleNotBound { rule, .. } => Some(rule),
+        }
+    }
+
+    /// The role that was refused.
+    pub fn role(&self) -> Option<&Role> {
+        match self {
+            Self::RoleNotBound { role, .. } => Some(role),
+            Self::NoRuleMatches { .. } | Self::Open { .. } | Self::RoleMissing { .. } => None,
         }
     }
 }
@@ -297,9 +327,12 @@ impl Policy {
         if self.roles.is_empty() {
             return Ok(Allowance { rule, role: None });
         }
-        let role = role.ok_or_else(|| Refusal::RoleMissing {
-            username: username(),
-        })?;
+        let Some(role) = role else {
+            return Err(Refusal::RoleMissing {
+                username: username(),
+                rule,
+            });
+        };
         match role::decide(&self.roles, attributes, role) {
             Decision::Allowed(pattern) => {
                 let role = role.clone();
@@ -309,6 +342,7 @@ impl Policy {
             Decision::Open(rule) => Err(open(rule)),
             Decision::Refused => Err(Refusal::RoleNotBound {
                 username: username(),
+                rule,
                 role: role.clone(),
             }),
         }

@@ -1,7 +1,7 @@
 //! `roles:` which subject may ask for which role.
 
 use sts_core::ident::ClusterName;
-use sts_core::policy::{RoleBinding, RolePattern};
+use sts_core::policy::{RoleBinding, RolePattern, Rule};
 
 use super::Endpoint;
 use super::rules::{self, WrittenRule};
@@ -14,14 +14,23 @@ pub(super) struct Roles {
     pub(super) bindings: Vec<RoleBinding>,
     /// Their rules.
     pub(super) rules: Vec<WrittenRule>,
-    /// The places of the patterns that bind by the subject's names alone, and do not name its cluster.
-    pub(super) without_cluster: Vec<Place>,
+    /// The patterns that do not name the subject's cluster.
+    pub(super) without_cluster: Vec<WithoutCluster>,
+}
+
+/// A role pattern that does not name the subject's cluster, nor is for everybody: where tokens of several clusters are taken, its rule must.
+#[derive(Clone, Debug)]
+pub struct WithoutCluster {
+    /// Its place.
+    pub place: Place,
+    /// The rule beside it.
+    pub rule: Option<Rule>,
 }
 
 struct Binding {
     core: RoleBinding,
     rule: Option<WrittenRule>,
-    without_cluster: Option<Place>,
+    without_cluster: Option<WithoutCluster>,
 }
 
 /// The bindings, and their rules with their places.
@@ -74,9 +83,11 @@ fn read_binding(mut section: Section<'_>) -> Option<Binding> {
     }
     section.finish()?;
     let (pattern, written) = (pattern?, written?);
-    let by_names_alone = !allow_all? && written.is_none();
-    let without_cluster = (by_names_alone && !pattern.names_cluster()).then_some(pattern_place);
     let rule = written.as_ref().map(|written| written.rule.clone());
+    let without_cluster = (!allow_all? && !pattern.names_cluster()).then(|| WithoutCluster {
+        place: pattern_place,
+        rule: rule.clone(),
+    });
     Some(Binding {
         core: RoleBinding { pattern, rule },
         rule: written,
@@ -89,14 +100,31 @@ pub(super) fn check(endpoint: &Endpoint, problems: &Problems) {
     if endpoint.clusters.len() < 2 {
         return;
     }
-    let names: Vec<&str> = endpoint.clusters.iter().map(ClusterName::as_str).collect();
-    for place in &endpoint.without_cluster {
+    let names = |clusters: &[&ClusterName]| {
+        let names: Vec<&str> = clusters.iter().map(|cluster| cluster.as_str()).collect();
+        names.join(" and ")
+    };
+    for WithoutCluster { place, rule } in &endpoint.without_cluster {
+        let holds = |cluster: &&ClusterName| {
+            let rule = rule.as_ref();
+            rule.is_none_or(|rule| rule.can_hold_in(cluster))
+        };
+        let sharing: Vec<&ClusterName> = endpoint.clusters.iter().filter(holds).collect();
+        if sharing.len() < 2 {
+            continue;
+        }
+        let that = if rule.is_some() {
+            "the rule beside it can allow subjects"
+        } else {
+            "the endpoint takes tokens"
+        };
         problems.error(
             place.clone(),
             format!(
-                "does not name the cluster, and the endpoint takes tokens of {}: namespaces of the same name would share the role. Write \
-                 ${{cluster}} in the pattern, or `filter:` or `cel:` beside it, or `allowAll: true` if everybody may ask for it",
-                names.join(" and ")
+                "does not name the cluster, and {that} of {}: namespaces of the same name would share the role. Write ${{cluster}} in the \
+                 pattern; or an entry for each cluster, with it in its rule, such as `filter: (&(cluster=…)(namespace=…))`; or \
+                 `allowAll: true` if everybody may ask for it",
+                names(&sharing)
             ),
         );
     }

@@ -184,8 +184,12 @@ pub(crate) fn check(endpoint: &Endpoint, problems: &Problems) {
     for WrittenRule { rule, place } in &endpoint.written {
         check_labels(endpoint, rule, place, problems);
         let breadth = match rule {
-            Rule::Cel(rule) => of_expression(rule, &endpoint.clusters),
-            Rule::Filter(filter) => of_filter(filter, &endpoint.clusters),
+            Rule::Cel(rule) => rule
+                .breadth_within(&endpoint.clusters)
+                .map_err(|error| error.to_string()),
+            Rule::Filter(filter) => filter
+                .breadth_within(&endpoint.clusters)
+                .map_err(|error| error.to_string()),
         };
         match breadth {
             Err(reason) => {
@@ -233,20 +237,4 @@ fn check_labels(endpoint: &Endpoint, rule: &Rule, place: &Place, problems: &Prob
             ),
         );
     }
-}
-
-fn of_expression(rule: &CelRule, clusters: &[ClusterName]) -> Result<Breadth, String> {
-    rule.breadth_within(clusters)
-        .map_err(|error| error.to_string())
-}
-
-fn of_filter(filter: &Filter, clusters: &[ClusterName]) -> Result<Breadth, String> {
-    filter
-        .check_within(clusters)
-        .map_err(|error| error.to_string())?;
-    Ok(if filter.only_excludes() {
-        Breadth::Excludes
-    } else {
-        Breadth::Selects
-    })
 }

@@ -111,9 +111,9 @@ fn a_pattern_without_the_namespace_needs_a_rule() {
     }
 }
 
-/// Two clusters may have the same namespace: a pattern that does not tell them apart needs a rule.
+/// Two clusters may have the same namespace: a pattern that does not tell them apart needs a rule that does.
 #[test]
-fn role_patterns_of_several_clusters_name_the_cluster_or_have_a_rule() {
+fn role_patterns_of_several_clusters_name_the_cluster_or_have_a_rule_that_does() {
     let roles = |binding: &str| with(&format!("  roles:\n  - {{pattern: {binding}}}\n"));
     let two = |text: &str| {
         text.replace(
@@ -128,9 +128,39 @@ fn role_patterns_of_several_clusters_name_the_cluster_or_have_a_rule() {
         &problems(&two(&by_name)),
         "endpoints[0].roles[0].pattern (line 14) does not name the cluster, and the endpoint takes tokens of kubernetes and other",
     );
+    for rule in [
+        "filter: \"(saname=app)\"",
+        "filter: \"(|(cluster=other)(saname=app))\"",
+        "filter: \"(!(&(cluster=other)(saname=app)))\"",
+        "filter: \"(&(cluster=*e*)(saname=app))\"",
+        "filter: \"(|(groups=system:serviceaccounts:a)(&(cluster=other)(saname=app)))\"",
+        "cel: \"subject.saname == 'app'\"",
+        "cel: \"subject.cluster == 'other' || subject.saname == 'app'\"",
+        "cel: \"subject.groups.exists(g, g == 'system:serviceaccounts:a')\"",
+        "cel: \"subject.cluster in ['kubernetes', 'other'] && subject.saname == 'app'\"",
+        // It cannot be told: to `has`, what is not known is not there.
+        "cel: \"has(subject.node_name) && subject.cluster == 'other'\"",
+    ] {
+        for pattern in ["role/${namespace}/*", "role/billing"] {
+            let text = two(&roles(&format!("\"{pattern}\", {rule}")));
+            has(
+                &problems(&text),
+                "the rule beside it can allow subjects of kubernetes and other",
+            );
+        }
+        let text = two(&roles(&format!(
+            "\"role/${{cluster}}/${{namespace}}\", {rule}"
+        )));
+        assert!(Config::parse(&text).is_ok(), "{rule}");
+    }
     for binding in [
         "\"role/${cluster}/${namespace}/*\"",
         "\"role/${namespace}/*\", filter: \"(cluster=other)\"",
+        "\"role/${namespace}/*\", filter: \"(&(cluster=o*)(saname=app))\"",
+        "\"role/${namespace}/*\", filter: \"(&(!(cluster=kubernetes))(saname=app))\"",
+        "\"role/${namespace}/*\", cel: \"subject.cluster == 'other'\"",
+        "\"role/x\", cel: \"subject.saname == 'app' && subject.cluster in ['other']\"",
+        "\"role/x\", cel: \"subject.cluster == 'other' && subject.groups.exists(g, g == 'system:serviceaccounts:a')\"",
         "\"role/everybody\", allowAll: true",
     ] {
         let text = two(&roles(binding));

@@ -191,6 +191,7 @@ fn az_002_values_that_no_subject_has_are_refused() {
         "(groups=admins)",
         "(namespace=Team-*)",
         "(uid=1)",
+        "(credential-id=1)",
     ] {
         has(&problems(&rule("filter", constraint)), "can be or contain");
     }

@@ -42,6 +42,8 @@ const OBJECT_CLASS: &str = "inetOrgPerson";
 const COMMON_GROUPS: [&str; 2] = ["system:authenticated", "system:serviceaccounts"];
 /// Begins the group of a namespace's ServiceAccounts.
 const NAMESPACE_GROUP: &str = "system:serviceaccounts:";
+/// Begins what names a token.
+const CREDENTIAL_PREFIX: &str = "JTI=";
 /// Begins every ServiceAccount's user name.
 pub(crate) const SUBJECT_PREFIX: &str = "system:serviceaccount:";
 
@@ -112,7 +114,9 @@ impl Attribute {
     pub(crate) fn can_be(self, value: &str) -> bool {
         match self {
             Self::Cluster => ClusterName::parse(value).is_ok(),
-            Self::CredentialId | Self::NodeUid => !value.is_empty(),
+            Self::CredentialId => value
+                .strip_prefix(CREDENTIAL_PREFIX)
+                .is_some_and(|id| !id.is_empty()),
             Self::Groups => {
                 COMMON_GROUPS.contains(&value)
                     || value
@@ -121,6 +125,7 @@ impl Attribute {
             }
             Self::Namespace => Namespace::parse(value).is_ok(),
             Self::NodeName | Self::PodName => PodName::parse(value).is_ok(),
+            Self::NodeUid => !value.is_empty(),
             Self::ObjectClass => value == OBJECT_CLASS,
             Self::PodUid | Self::Uid => Uid::parse(value).is_ok(),
             Self::ServiceAccountName => ServiceAccountName::parse(value).is_ok(),
@@ -131,6 +136,34 @@ impl Attribute {
                     Namespace::parse(namespace).is_ok() && ServiceAccountName::parse(name).is_ok()
                 }),
         }
+    }
+
+    /// The values of others that this value of it is made of: a subject's name says namespace and ServiceAccount.
+    pub(crate) fn parts_of(self, value: &str) -> Vec<(Self, &str)> {
+        let namespace = |name| vec![(Self::Namespace, name)];
+        match self {
+            Self::Groups => value.strip_prefix(NAMESPACE_GROUP).map(namespace),
+            Self::ObjectClass => None,
+            Self::Subject => value
+                .strip_prefix(SUBJECT_PREFIX)
+                .and_then(|rest| rest.split_once(':'))
+                .map(|(namespace, name)| {
+                    vec![
+                        (Self::Namespace, namespace),
+                        (Self::ServiceAccountName, name),
+                    ]
+                }),
+            Self::Cluster
+            | Self::CredentialId
+            | Self::Namespace
+            | Self::NodeName
+            | Self::NodeUid
+            | Self::PodName
+            | Self::PodUid
+            | Self::ServiceAccountName
+            | Self::Uid => Some(vec![(self, value)]),
+        }
+        .unwrap_or_default()
     }
 
     /// Whether that character can stand in a value.
@@ -230,7 +263,8 @@ impl Attributes {
                 .with(Attribute::NodeUid, &node.uid);
         }
         if let Some(id) = token.id() {
-            attributes = attributes.with(Attribute::CredentialId, &format!("JTI={id}"));
+            attributes =
+                attributes.with(Attribute::CredentialId, &format!("{CREDENTIAL_PREFIX}{id}"));
         }
         attributes
     }

@@ -3,19 +3,18 @@
 //! `subject.namespace`, `subject.pod_name` and so on; `pod_labels['tier']`, `'tier' in namespace_labels`. An attribute that a subject does not have is a key
 //! that is not there: what depends on it is an error, which allows nothing, and neither does its negation. `a || error` is true if `a` is, and `a && error` false if `a` is: the three values of [`Truth`] again.
 
-mod breadth;
 mod names;
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::HashMap;
 use std::fmt;
 use std::sync::{Arc, LazyLock};
 
 use cel::{Context, Env, Program, Value};
 use thiserror::Error;
 
+use super::breadth::{self, Breadth, Words};
 use super::{Attribute, Attributes, KnownLabels, LabelKeys, Labels, Truth, labels};
 use crate::ident::{ClusterName, LabelKey, NameError, Namespace, ServiceAccountName};
-pub use breadth::Breadth;
 use names::Asked;
 
 /// The longest expression, in bytes.
@@ -148,7 +147,7 @@ impl CelRule {
             program: Arc::new(program),
         };
         rule.check_truth()?;
-        breadth::of(&rule, None)?;
+        rule.breadth(None)?;
         Ok(rule)
     }
 
@@ -182,7 +181,34 @@ impl CelRule {
     /// # Errors
     /// When it tells nobody of these clusters from anybody.
     pub fn breadth_within(&self, clusters: &[ClusterName]) -> Result<Breadth, CelError> {
-        breadth::of(self, Some(clusters))
+        self.breadth(Some(clusters))
+    }
+
+    fn breadth(&self, clusters: Option<&[ClusterName]>) -> Result<Breadth, CelError> {
+        let texts = self.asked.texts.iter().map(String::as_str);
+        let asked = breadth::Asked {
+            attributes: self.asked.attributes.clone(),
+            labels: self.asked.labels.clone(),
+            words: Words::of(texts, self.asked.regular_expressions),
+            named: Vec::new(),
+        };
+        let allows = |attributes: &Attributes| self.evaluate(attributes) == Truth::True;
+        breadth::of(&asked, allows, clusters).ok_or(CelError::EveryStranger)
+    }
+
+    /// Whether it can be true of anybody of a cluster, as far as it can be told when nothing else is known.
+    pub(super) fn can_hold_in(&self, cluster: &ClusterName) -> bool {
+        // To `has`, what is not known is not there.
+        if !self.asked.tested.is_empty() {
+            return true;
+        }
+        let mut context = Context::with_env(Arc::clone(&LANGUAGE));
+        let known = [(
+            Attribute::Cluster.identifier(),
+            Value::from(cluster.as_str()),
+        )];
+        context.add_variable_from_value(SUBJECT, HashMap::from(known));
+        self.truth(&context) != Ok(Truth::False)
     }
 
     /// Whether it looks at a part of a name only: such a rule also allows what will be named so later.
@@ -238,16 +264,7 @@ fn sample(labels: &LabelKeys) -> Option<Attributes> {
     let attributes = every.fold(attributes.clone(), |attributes, attribute| {
         attributes.with(attribute, "sample")
     });
-    Some(attributes.with_labels(absent(labels)))
-}
-
-/// That none of these labels is there.
-fn absent(labels: &LabelKeys) -> KnownLabels {
-    let absent = |keys: &BTreeSet<LabelKey>| keys.iter().map(|key| (key.clone(), None)).collect();
-    KnownLabels {
-        pod: absent(&labels.pod),
-        namespace: absent(&labels.namespace),
-    }
+    Some(attributes.with_labels(KnownLabels::absent(labels)))
 }
 
 /// What is known of the subject, as the language's variables. Labels are there if all that are asked for are known: one that nobody has

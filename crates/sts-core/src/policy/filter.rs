@@ -4,6 +4,7 @@
 //! be true for everybody who lacks it. Values are compared byte by byte: LDAP's default would let `Team-A` pass for `team-a`.
 
 mod breadth;
+mod cases;
 mod parse;
 
 use std::fmt;
@@ -11,7 +12,7 @@ use std::fmt;
 use thiserror::Error;
 
 use super::truth::Truth;
-use super::{Attribute, Attributes};
+use super::{Attribute, Attributes, Breadth};
 use crate::ident::ClusterName;
 
 /// A parsed filter. Values are data for good: matching never reads them as syntax.
@@ -45,6 +46,11 @@ pub enum FilterErrorKind {
     /// An escape that is not `\` and two hexadecimal digits of UTF-8.
     #[error("`\\` needs two hexadecimal digits that make UTF-8")]
     BadEscape,
+    /// It matches strangers, and everybody whom it names.
+    #[error(
+        "this matches whomever it is tried with: say who is meant, or write `allowAll: true` if everybody is"
+    )]
+    EveryStranger,
     /// A filter that matches every subject.
     #[error("this matches every subject: write `allowAll: true` if that is meant")]
     EverySubject,
@@ -91,9 +97,9 @@ fn hint(attribute: Attribute) -> &'static str {
         | Attribute::ServiceAccountName => {
             ": Kubernetes' names are lower case, and compared as they are written"
         }
+        Attribute::CredentialId => ": it is JTI=<jti>",
         Attribute::Subject => ": it is system:serviceaccount:<namespace>:<name>",
         Attribute::Cluster
-        | Attribute::CredentialId
         | Attribute::NodeUid
         | Attribute::ObjectClass
         | Attribute::PodUid
@@ -108,7 +114,7 @@ impl Filter {
     /// [`FilterError`] names the place. A filter that would match everybody, or nobody, is an error too.
     pub fn parse(text: &str) -> Result<Self, FilterError> {
         let node = parse::parse(text)?;
-        breadth::check(&node, None).map_err(|kind| FilterError { at: 0, kind })?;
+        breadth::of(&node, None).map_err(|kind| FilterError { at: 0, kind })?;
         Ok(Self(node))
     }
 
@@ -119,12 +125,12 @@ impl Filter {
         attribute.can_be(username).then_some(Self(node))
     }
 
-    /// Looks again, now that it is known which clusters' tokens are taken.
+    /// How far it reaches, now that it is known which clusters' tokens are taken.
     ///
     /// # Errors
     /// When the filter matches everybody of these clusters, or nobody.
-    pub fn check_within(&self, clusters: &[ClusterName]) -> Result<(), FilterErrorKind> {
-        breadth::check(&self.0, Some(clusters))
+    pub fn breadth_within(&self, clusters: &[ClusterName]) -> Result<Breadth, FilterErrorKind> {
+        breadth::of(&self.0, Some(clusters))
     }
 
     /// What the filter says of the subject; only True allows.
@@ -132,18 +138,18 @@ impl Filter {
         self.0.evaluate(attributes)
     }
 
+    /// Whether it can match anybody of a cluster, as far as it can be told when nothing else is known.
+    pub(super) fn can_hold_in(&self, cluster: &ClusterName) -> bool {
+        self.0.evaluate(&SomebodyOf(cluster)) != Truth::False
+    }
+
     /// Whether a `*` in it stands for anything: such a rule also allows what will be named so later.
     pub fn has_wildcard(&self) -> bool {
         self.0.any(&|node| matches!(node, Node::Substring(..)))
     }
-
-    /// Whether it says whom it does not match, and nothing else but what newer tokens all have: such a rule allows every namespace to come.
-    pub fn only_excludes(&self) -> bool {
-        self.0.only_excludes()
-    }
 }
 
-/// Whoever can say whether the filter's tests hold: a subject, or one of the cases that [`breadth`] goes through.
+/// Whoever can say whether the filter's tests hold: a subject, or one of the [cases] that can be.
 trait Tested {
     fn equal(&self, attribute: Attribute, value: &str) -> Truth;
     fn present(&self, attribute: Attribute) -> Truth;
@@ -165,6 +171,33 @@ impl Tested for Attributes {
 
     fn substring(&self, attribute: Attribute, pieces: &[String]) -> Truth {
         any(self.values(attribute), |actual| substring(actual, pieces))
+    }
+}
+
+/// Anybody of a cluster: a test of something else than the cluster is Undefined, since it holds of one and not of another.
+struct SomebodyOf<'a>(&'a ClusterName);
+
+impl Tested for SomebodyOf<'_> {
+    fn equal(&self, attribute: Attribute, value: &str) -> Truth {
+        self.cluster_is(attribute, |cluster| cluster == value)
+    }
+
+    fn present(&self, _: Attribute) -> Truth {
+        Truth::Undefined
+    }
+
+    fn substring(&self, attribute: Attribute, pieces: &[String]) -> Truth {
+        self.cluster_is(attribute, |cluster| substring(cluster, pieces))
+    }
+}
+
+impl SomebodyOf<'_> {
+    fn cluster_is(&self, attribute: Attribute, holds: impl Fn(&str) -> bool) -> Truth {
+        if attribute == Attribute::Cluster {
+            Truth::from(holds(self.0.as_str()))
+        } else {
+            Truth::Undefined
+        }
     }
 }
 
@@ -202,16 +235,6 @@ impl Node {
             Self::Equal(..) | Self::Present(_) | Self::Substring(..) => false,
         };
         below || wanted(self)
-    }
-
-    fn only_excludes(&self) -> bool {
-        match self {
-            Self::And(nodes) => nodes.iter().all(Self::only_excludes),
-            // Whatever can be present, every token of a newer cluster says, whosever it is.
-            Self::Not(_) | Self::Present(_) => true,
-            Self::Or(nodes) => nodes.iter().any(Self::only_excludes),
-            Self::Equal(..) | Self::Substring(..) => false,
-        }
     }
 }
 

@@ -43,6 +43,17 @@ pub struct KnownLabels {
 }
 
 impl KnownLabels {
+    /// That none of these labels is there.
+    pub(super) fn absent(keys: &LabelKeys) -> Self {
+        let absent = |keys: &BTreeSet<LabelKey>| -> Labels {
+            keys.iter().map(|key| (key.clone(), None)).collect()
+        };
+        Self {
+            pod: absent(&keys.pod),
+            namespace: absent(&keys.namespace),
+        }
+    }
+
     /// Whether all of these keys were looked for.
     pub fn has(&self, keys: &LabelKeys) -> bool {
         knows(&self.pod, &keys.pod) && knows(&self.namespace, &keys.namespace)

@@ -96,13 +96,18 @@ fn a_role_that_is_not_bound_gives_no_token() {
     ] {
         let refusal = Refusal::RoleNotBound {
             username: username.clone(),
+            rule: "allowAll".to_owned(),
             role: other.parse().unwrap(),
         };
         let refused = exchange(&bound(), &valid(), Some(other)).unwrap_err();
         assert_eq!(refused, Refused::Rules(refusal));
     }
     let refused = exchange(&bound(), &valid(), None).unwrap_err();
-    assert_eq!(refused, Refused::Rules(Refusal::RoleMissing { username }));
+    let rule = "allowAll".to_owned();
+    assert_eq!(
+        refused,
+        Refused::Rules(Refusal::RoleMissing { username, rule })
+    );
 }
 
 #[test]

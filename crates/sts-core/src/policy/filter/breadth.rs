@@ -1,212 +1,51 @@
-//! Whether a filter matches everybody, or nobody, whatever the values.
-//!
-//! A subject is only told from another by the tests that the filter makes. So it is enough to go through every way they can come out:
-//! for each attribute, each value that the filter names, or another one, or none. That is a superset of what can be, so that no useful filter
-//! is refused, and `(|(namespace=a)(!(namespace=a)))` is found as well as `(saname=*)`.
+//! How far a filter reaches.
 
-use std::collections::BTreeMap;
-
-use super::{Attribute, FilterErrorKind, Node, Tested, Truth, substring};
+use super::cases::{self, Tests};
+use super::{Attribute, Attributes, FilterErrorKind, Node, Truth};
 use crate::ident::ClusterName;
+use crate::policy::LabelKeys;
+use crate::policy::breadth::{self, Asked, Breadth, Words};
 
-/// How many cases are gone through at most; a filter with more is judged by its form alone.
-const MOST_CASES: usize = 20_000;
+/// Refuses a filter that tells nobody from anybody, and says how far another one reaches. `clusters` are those whose tokens are taken,
+/// where they are known.
+pub(super) fn of(
+    node: &Node,
+    clusters: Option<&[ClusterName]>,
+) -> Result<Breadth, FilterErrorKind> {
+    cases::check(node, clusters)?;
+    let allows = |attributes: &Attributes| node.evaluate(attributes) == Truth::True;
+    breadth::of(&asked(node), allows, clusters).ok_or(FilterErrorKind::EveryStranger)
+}
 
-/// Refuses a filter that tells nobody from anybody. `clusters` are those whose tokens are taken, where they are known.
-pub(super) fn check(node: &Node, clusters: Option<&[ClusterName]>) -> Result<(), FilterErrorKind> {
-    let choices = choices(node, clusters);
-    let cases = choices.iter().try_fold(1_usize, |product, (_, choices)| {
-        product
-            .checked_mul(choices.len())
-            .filter(|product| *product <= MOST_CASES)
-    });
-    let (everybody, nobody) = if cases.is_some() {
-        let mut case = Case::default();
-        let mut seen = Seen::default();
-        each_case(&choices, &mut case, &mut |case| {
-            seen.note(node.evaluate(case));
-        });
-        (!seen.other, !seen.matching)
-    } else {
-        (node.matches_everybody(), node.matches_nobody())
+fn asked(node: &Node) -> Asked {
+    let tests = Tests::of(node);
+    let mut named = Vec::new();
+    let values = name(node, &mut named);
+    let pieces = tests.values().flat_map(Tests::pieces);
+    let texts = values.iter().map(|(_, value)| value.as_str());
+    Asked {
+        attributes: tests.keys().copied().collect(),
+        labels: LabelKeys::default(),
+        words: Words::of(texts.chain(pieces), false),
+        named,
+    }
+}
+
+/// The values that a part of a filter asks for. Adds them, and those of each part of it, to `named`.
+fn name(node: &Node, named: &mut Vec<Vec<(Attribute, String)>>) -> Vec<(Attribute, String)> {
+    let values: Vec<_> = match node {
+        Node::And(nodes) | Node::Or(nodes) => {
+            nodes.iter().flat_map(|node| name(node, named)).collect()
+        }
+        Node::Equal(attribute, value) => vec![(*attribute, value.clone())],
+        // One level less: it names the same.
+        Node::Not(node) => return name(node, named),
+        Node::Present(_) => Vec::new(),
+        Node::Substring(attribute, pieces) => vec![(*attribute, pieces.join("0"))],
     };
-    if everybody {
-        Err(FilterErrorKind::EverySubject)
-    } else if nobody {
-        Err(FilterErrorKind::NoSubject)
-    } else {
-        Ok(())
-    }
+    named.push(values.clone());
+    values
 }
 
-#[derive(Default)]
-struct Seen {
-    matching: bool,
-    other: bool,
-}
-
-impl Seen {
-    fn note(&mut self, truth: Truth) {
-        match truth {
-            Truth::True => self.matching = true,
-            Truth::False | Truth::Undefined => self.other = true,
-        }
-    }
-}
-
-/// What the value of an attribute can be, as far as the filter can tell.
-#[derive(Clone)]
-enum Choice<'a> {
-    Absent,
-    /// None that the filter names; these of its substring tests hold.
-    Another(Vec<&'a [String]>),
-    Named(&'a str),
-}
-
-/// One way the filter's tests can come out.
-#[derive(Default)]
-struct Case<'a>(BTreeMap<Attribute, Choice<'a>>);
-
-impl Tested for Case<'_> {
-    fn equal(&self, attribute: Attribute, value: &str) -> Truth {
-        if attribute.common_values().contains(&value) {
-            return Truth::True;
-        }
-        match self.0.get(&attribute) {
-            Some(Choice::Absent) | None => Truth::Undefined,
-            Some(Choice::Another(_)) => Truth::False,
-            Some(Choice::Named(name)) => Truth::from(*name == value),
-        }
-    }
-
-    fn present(&self, attribute: Attribute) -> Truth {
-        Truth::from(!matches!(
-            self.0.get(&attribute),
-            Some(Choice::Absent) | None
-        ))
-    }
-
-    fn substring(&self, attribute: Attribute, pieces: &[String]) -> Truth {
-        let common = attribute.common_values();
-        if common.iter().any(|value| substring(value, pieces)) {
-            return Truth::True;
-        }
-        let anything = pieces.iter().all(String::is_empty);
-        match self.0.get(&attribute) {
-            Some(Choice::Absent) | None => Truth::Undefined,
-            Some(Choice::Another(holding)) => Truth::from(anything || holding.contains(&pieces)),
-            Some(Choice::Named(name)) => Truth::from(substring(name, pieces)),
-        }
-    }
-}
-
-fn each_case<'a>(
-    choices: &[(Attribute, Vec<Choice<'a>>)],
-    case: &mut Case<'a>,
-    look: &mut impl FnMut(&Case<'a>),
-) {
-    let Some(((attribute, first), rest)) = choices.split_first() else {
-        look(case);
-        return;
-    };
-    for choice in first {
-        drop(case.0.insert(*attribute, choice.clone()));
-        each_case(rest, case, look);
-    }
-}
-
-/// For each attribute that the filter asks about, what it can be.
-fn choices<'a>(
-    node: &'a Node,
-    clusters: Option<&'a [ClusterName]>,
-) -> Vec<(Attribute, Vec<Choice<'a>>)> {
-    let mut tests = BTreeMap::new();
-    collect(node, &mut tests);
-    let choices = |(attribute, tests): (Attribute, Tests<'a>)| {
-        let known = clusters.filter(|known| attribute == Attribute::Cluster && !known.is_empty());
-        let choices = match known {
-            Some(clusters) => clusters
-                .iter()
-                .map(|name| Choice::Named(name.as_str()))
-                .collect(),
-            None => tests.choices(attribute),
-        };
-        (attribute, choices)
-    };
-    tests.into_iter().map(choices).collect()
-}
-
-/// What a filter asks about one attribute.
-#[derive(Default)]
-struct Tests<'a> {
-    values: Vec<&'a str>,
-    substrings: Vec<&'a [String]>,
-}
-
-impl<'a> Tests<'a> {
-    fn choices(mut self, attribute: Attribute) -> Vec<Choice<'a>> {
-        self.substrings.sort_unstable();
-        self.substrings.dedup();
-        self.values.sort_unstable();
-        self.values.dedup();
-        self.values
-            .retain(|value| !attribute.common_values().contains(value));
-        let mut choices: Vec<_> = self.values.into_iter().map(Choice::Named).collect();
-        // Every subset of the substring tests, up to the number that can be gone through anyway.
-        let mut subsets: Vec<Vec<&[String]>> = vec![Vec::new()];
-        for pieces in self.substrings {
-            if subsets.len() > MOST_CASES {
-                break;
-            }
-            let with: Vec<_> = subsets
-                .iter()
-                .map(|subset| [subset.as_slice(), &[pieces]].concat())
-                .collect();
-            subsets.extend(with);
-        }
-        choices.extend(subsets.into_iter().map(Choice::Another));
-        if !attribute.is_always_there() {
-            choices.push(Choice::Absent);
-        }
-        choices
-    }
-}
-
-fn collect<'a>(node: &'a Node, into: &mut BTreeMap<Attribute, Tests<'a>>) {
-    match node {
-        Node::And(nodes) | Node::Or(nodes) => nodes.iter().for_each(|node| collect(node, into)),
-        Node::Equal(attribute, value) => into.entry(*attribute).or_default().values.push(value),
-        Node::Not(node) => collect(node, into),
-        Node::Present(attribute) => drop(into.entry(*attribute).or_default()),
-        Node::Substring(attribute, pieces) => {
-            into.entry(*attribute).or_default().substrings.push(pieces);
-        }
-    }
-}
-
-impl Node {
-    /// A conservative look: what is always true by its form, whatever the values.
-    fn matches_everybody(&self) -> bool {
-        match self {
-            Self::And(nodes) => nodes.iter().all(Self::matches_everybody),
-            Self::Equal(attribute, value) => attribute.common_values().contains(&value.as_str()),
-            Self::Not(node) => node.matches_nobody(),
-            Self::Or(nodes) => nodes.iter().any(Self::matches_everybody),
-            Self::Present(attribute) => attribute.is_always_there(),
-            Self::Substring(attribute, pieces) => {
-                let common = attribute.common_values();
-                let common = common.iter().any(|value| substring(value, pieces));
-                common || attribute.is_always_there() && pieces.iter().all(String::is_empty)
-            }
-        }
-    }
-
-    fn matches_nobody(&self) -> bool {
-        match self {
-            Self::And(nodes) => nodes.iter().any(Self::matches_nobody),
-            Self::Not(node) => node.matches_everybody(),
-            Self::Or(nodes) => nodes.iter().all(Self::matches_nobody),
-            Self::Equal(..) | Self::Present(_) | Self::Substring(..) => false,
-        }
-    }
-}
+#[cfg(test)]
+mod tests;

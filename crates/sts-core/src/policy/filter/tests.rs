@@ -104,11 +104,11 @@ fn az_007_what_narrows_nothing_among_the_clusters_that_are_taken_is_refused() {
             .iter()
             .map(|name| ClusterName::parse(name).unwrap())
             .collect();
-        filter.check_within(&clusters)
+        filter.breadth_within(&clusters)
     };
     assert!(within(&["blue"]).is_err(), "everybody");
     assert!(within(&["green"]).is_err(), "nobody");
-    assert_eq!(within(&["blue", "green"]), Ok(()));
+    assert_eq!(within(&["blue", "green"]), Ok(Breadth::Selects));
 }
 
 #[test]
@@ -210,7 +210,7 @@ proptest! {
     #[test]
     fn az_007_what_is_refused_as_too_broad_is(filter in any_filter(), namespace in "[ab]{1,2}", node in proptest::option::of("[ab]{1,2}")) {
         let truth = filter.evaluate(&attributes(&namespace, node.as_deref()));
-        match breadth::check(&filter.0, None) {
+        match cases::check(&filter.0, None) {
             Err(FilterErrorKind::EverySubject) => prop_assert_eq!(truth, Truth::True),
             Err(_) => prop_assert_ne!(truth, Truth::True),
             Ok(()) => {}

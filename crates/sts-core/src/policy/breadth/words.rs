@@ -1,8 +1,6 @@
-//! The texts that an expression compares with, and texts that it would find like them.
+//! The texts that a rule compares with, and texts that it would find like them.
 
 use regex_syntax::hir::{Class, Hir, HirKind};
-
-use super::super::CelRule;
 
 /// What stands around a name's part.
 const AROUND: [(&str, &str); 4] = [("", "x"), ("x", ""), ("x", "x"), ("", "-x")];
@@ -11,7 +9,7 @@ const MOST_SAMPLES: usize = 16;
 /// The longest of them.
 const LONGEST_SAMPLE: usize = 64;
 
-pub(super) struct Words {
+pub(in crate::policy) struct Words {
     /// The texts, their parts between characters that no name has, and a text for each regular expression.
     pub(super) written: Vec<String>,
     /// Names of which these are a part.
@@ -19,14 +17,18 @@ pub(super) struct Words {
 }
 
 impl Words {
-    pub(super) fn of(rule: &CelRule) -> Self {
+    /// Of what is written in a rule. `regular_expressions` says whether some of it may be such.
+    pub(in crate::policy) fn of<'t>(
+        texts: impl IntoIterator<Item = &'t str>,
+        regular_expressions: bool,
+    ) -> Self {
         let in_name = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '.' | '_');
         let mut written: Vec<String> = Vec::new();
-        for text in &rule.asked.texts {
+        for text in texts {
             let parts = text.split(|c| !in_name(c)).filter(|part| !part.is_empty());
             written.extend(parts.map(str::to_owned));
-            written.push(text.clone());
-            if rule.asked.regular_expressions {
+            written.push(text.to_owned());
+            if regular_expressions {
                 written.extend(matching(text));
             }
         }

@@ -1,8 +1,8 @@
-//! Made-up subjects: strangers, and those who have what an expression names.
+//! Made-up subjects: strangers, and those who have what a rule names.
 
-use super::super::{Attribute, Attributes, CelRule, absent};
+use super::Asked;
 use crate::ident::{ClusterName, LabelKey, Namespace, ServiceAccountName};
-use crate::policy::KnownLabels;
+use crate::policy::{Attribute, Attributes, KnownLabels, LabelKeys};
 
 /// Namespaces, ServiceAccounts and pods that nothing connects: short and long, from the beginning of the alphabet and from its end.
 const STRANGERS: [(&str, &str, &str); 5] = [
@@ -32,7 +32,7 @@ const OF_NEWER_TOKENS: [(Attribute, &str); 3] = [
     ),
 ];
 
-/// What an expression is tried with.
+/// What a rule is tried with.
 #[derive(Clone)]
 pub(super) struct Person {
     /// Which of the strangers it is, or was.
@@ -47,7 +47,7 @@ pub(super) struct Person {
 impl Person {
     /// One of the strangers; `with_everything` says whether with what newer tokens say.
     fn stranger(
-        rule: &CelRule,
+        labels: &LabelKeys,
         cluster: &ClusterName,
         number: usize,
         with_everything: bool,
@@ -75,14 +75,21 @@ impl Person {
             namespace: Namespace::parse(namespace).ok()?,
             name: ServiceAccountName::parse(name).ok()?,
             others,
-            labels: absent(rule.labels()),
+            labels: KnownLabels::absent(labels),
         })
     }
 
-    /// One who becomes somebody whom the expression names.
-    pub(super) fn base(rule: &CelRule, clusters: &[ClusterName]) -> Option<Self> {
-        let clusters = clusters_or_strange(clusters);
-        Self::stranger(rule, clusters.first()?, 0, true)
+    /// Those who become somebody whom the rule names: one with what newer tokens say, and one without.
+    pub(super) fn bases(
+        labels: &LabelKeys,
+        clusters: &[ClusterName],
+    ) -> impl Iterator<Item = Self> {
+        let cluster = clusters_or_strange(clusters).into_iter().next();
+        [true, false]
+            .into_iter()
+            .filter_map(move |with_everything| {
+                Self::stranger(labels, cluster.as_ref()?, 0, with_everything)
+            })
     }
 
     /// Whether the token says whatever a token can.
@@ -104,6 +111,23 @@ impl Person {
                 attributes.with(*attribute, value)
             })
             .with_labels(self.labels.clone())
+    }
+
+    /// The same with these values, as far as somebody of one of the clusters can have them.
+    pub(super) fn with(&self, values: &[(Attribute, String)], clusters: &[ClusterName]) -> Self {
+        let mut person = self.clone();
+        let comes = |name: &str| {
+            clusters.is_empty() || clusters.iter().any(|cluster| cluster.as_str() == name)
+        };
+        for (attribute, value) in values {
+            for (attribute, value) in attribute.parts_of(value) {
+                let possible = attribute.can_be(value);
+                if possible && (attribute != Attribute::Cluster || comes(value)) {
+                    person.set(&Slot::Attribute(attribute), value);
+                }
+            }
+        }
+        person
     }
 
     fn set(&mut self, slot: &Slot, value: &str) {
@@ -143,20 +167,21 @@ fn clusters_or_strange(clusters: &[ClusterName]) -> Vec<ClusterName> {
 }
 
 /// Strangers of each cluster, with what newer tokens say and without.
-pub(super) fn strangers(rule: &CelRule, clusters: &[ClusterName]) -> Vec<Person> {
+pub(super) fn strangers(labels: &LabelKeys, clusters: &[ClusterName]) -> Vec<Person> {
     let clusters = clusters_or_strange(clusters);
     let of_cluster = |cluster: &ClusterName| {
         let of_age = |with_everything| {
             let numbers = 0..STRANGERS.len();
-            numbers
-                .filter_map(move |number| Person::stranger(rule, cluster, number, with_everything))
+            numbers.filter_map(move |number| {
+                Person::stranger(labels, cluster, number, with_everything)
+            })
         };
         of_age(true).chain(of_age(false)).collect::<Vec<_>>()
     };
     clusters.iter().flat_map(of_cluster).collect()
 }
 
-/// One thing that an expression asks for.
+/// One thing that a rule asks for.
 #[derive(Clone, Debug, Eq, PartialEq)]
 enum Slot {
     Attribute(Attribute),
@@ -164,15 +189,15 @@ enum Slot {
     PodLabel(LabelKey),
 }
 
-/// What an expression asks for, and what each can be.
+/// What a rule asks for, and what each can be.
 pub(super) struct Slots(Vec<(Slot, Vec<String>)>);
 
 impl Slots {
-    pub(super) fn of(rule: &CelRule, words: &[String], clusters: &[ClusterName]) -> Self {
-        let asked = rule.asked.attributes.iter();
-        let mut asked: Vec<Attribute> = asked.flat_map(|one| made_of(*one)).collect();
-        asked.sort_unstable();
-        asked.dedup();
+    pub(super) fn of(asked: &Asked, words: &[String], clusters: &[ClusterName]) -> Self {
+        let attributes = asked.attributes.iter();
+        let mut attributes: Vec<Attribute> = attributes.flat_map(|one| made_of(*one)).collect();
+        attributes.sort_unstable();
+        attributes.dedup();
         let values = |attribute: Attribute| {
             if attribute == Attribute::Cluster && !clusters.is_empty() {
                 // Nobody of another one comes: to leave such a one out is to leave nobody out.
@@ -185,17 +210,17 @@ impl Slots {
                 fitting.cloned().collect()
             }
         };
-        let attributes = asked
+        let attributes = attributes
             .into_iter()
             .map(|attribute| (Slot::Attribute(attribute), values(attribute)));
-        let keys = rule.labels().namespace.iter();
+        let keys = asked.labels.namespace.iter();
         let labels = keys.map(|key| (Slot::NamespaceLabel(key.clone()), label_values(words)));
-        let Self(of_pods) = Self::of_pod_labels(rule, words);
+        let Self(of_pods) = Self::of_pod_labels(&asked.labels, words);
         Self(attributes.chain(labels).chain(of_pods).collect())
     }
 
-    pub(super) fn of_pod_labels(rule: &CelRule, words: &[String]) -> Self {
-        let keys = rule.labels().pod.iter();
+    pub(super) fn of_pod_labels(labels: &LabelKeys, words: &[String]) -> Self {
+        let keys = labels.pod.iter();
         let slots = keys.map(|key| (Slot::PodLabel(key.clone()), label_values(words)));
         Self(slots.collect())
     }
@@ -225,23 +250,17 @@ impl Slots {
     }
 
     /// With one of these things, and then with several.
-    pub(super) fn each<'s>(
-        &'s self,
-        base: Option<&'s Person>,
-    ) -> impl Iterator<Item = Person> + use<'s> {
-        let with = |slot, value| {
-            move |base: &Person| {
-                let mut person = base.clone();
-                person.set(slot, value);
-                person
-            }
+    pub(super) fn each<'s>(&'s self, base: &'s Person) -> impl Iterator<Item = Person> + use<'s> {
+        let with = move |(slot, value): (&Slot, &String)| {
+            let mut person = base.clone();
+            person.set(slot, value);
+            person
         };
         let slots = self.0.iter();
         let ones = slots.flat_map(|(slot, values)| values.iter().map(move |value| (slot, value)));
-        let ones = ones.filter_map(move |(slot, value)| base.map(with(slot, value)));
         let cases = 0..self.cases();
-        let several = cases.filter_map(move |case| Some(self.person(base?, case)));
-        ones.chain(several)
+        let several = cases.map(move |case| self.person(base, case));
+        ones.map(with).chain(several)
     }
 }
 
