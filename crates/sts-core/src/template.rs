@@ -226,4 +226,4 @@ impl fmt::Display for Template {
 
 #[cfg(test)]
 #[path = "template/tests.rs"]
-mod tests;
+pub(crate) mod tests;

@@ -1,4 +1,28 @@
+use std::collections::BTreeSet;
+
 use super::*;
+use crate::ident::{Namespace, ServiceAccountName};
+
+/// Everybody whose names stand somewhere in a text: whoever it was made for, and whoever else it could be taken to be made for. Names in
+/// it are taken to have at most five characters, so that these are not too many.
+pub(crate) fn subjects_in(text: &str) -> Vec<(Namespace, ServiceAccountName)> {
+    let starts = (0..text.len()).filter_map(|start| text.get(start..));
+    let parts: BTreeSet<&str> = starts
+        .flat_map(|rest| (1..=5).filter_map(move |length| rest.get(..length)))
+        .collect();
+    let names: Vec<ServiceAccountName> =
+        parts.iter().filter_map(|part| part.parse().ok()).collect();
+    let namespaces = parts
+        .iter()
+        .filter_map(|part| part.parse::<Namespace>().ok());
+    namespaces
+        .flat_map(|namespace| {
+            names
+                .iter()
+                .map(move |name| (namespace.clone(), name.clone()))
+        })
+        .collect()
+}
 
 fn subject() -> Attributes {
     Attributes::supposed(
