@@ -130,7 +130,7 @@ fn read(path: &Path) -> Result<String> {
     fs::read_to_string(path).with_context(|| format!("cannot read {}", path.display()))
 }
 
-/// All functions of the sources that are named after a row.
+/// All tests of the sources that are named after a row.
 fn collect_tests(root: &Path, files: &str) -> Tests {
     let mut tests = Tests::new();
     let sources = files
@@ -139,7 +139,7 @@ fn collect_tests(root: &Path, files: &str) -> Tests {
     for file in sources {
         // A file that git still knows but that is gone has no test.
         let text = fs::read_to_string(root.join(file)).unwrap_or_default();
-        for name in function_names(&text) {
+        for name in test_names(&text) {
             for id in ids_of(name) {
                 tests.entry(id).or_default().insert(name.to_owned());
             }
@@ -148,13 +148,33 @@ fn collect_tests(root: &Path, files: &str) -> Tests {
     tests
 }
 
-fn function_names(source: &str) -> impl Iterator<Item = &str> {
-    source.lines().filter_map(|line| {
-        let line = line.trim_start();
-        let line = line.strip_prefix("async ").unwrap_or(line);
-        let name = line.strip_prefix("fn ")?;
-        name.split(['(', '<']).next()
-    })
+/// The functions that `cargo test` runs: `#[test]` or `#[tokio::test]` stands on them, and `#[ignore]` does not. Attributes stand on lines of
+/// their own, as rustfmt writes them; those of several lines go on until they are closed.
+fn test_names(source: &str) -> Vec<&str> {
+    let mut names = Vec::new();
+    let (mut is_test, mut is_ignored, mut in_attribute) = (false, false, false);
+    for line in source.lines() {
+        let line = line.split(" //").next().unwrap_or_default().trim();
+        let attribute = line.strip_prefix("#[");
+        if in_attribute || attribute.is_some() {
+            let attribute = attribute.unwrap_or_default();
+            is_test |= attribute.starts_with("test]") || attribute.starts_with("tokio::test");
+            // What is ignored on a condition is not run either.
+            is_ignored |= attribute.starts_with("ignore") || line.contains(", ignore");
+            in_attribute = !line.ends_with(']');
+            continue;
+        }
+        if line.is_empty() || line.starts_with("//") {
+            continue;
+        }
+        let function = line.strip_prefix("async ").unwrap_or(line);
+        let name = function
+            .strip_prefix("fn ")
+            .and_then(|rest| rest.split(['(', '<']).next());
+        names.extend(name.filter(|_| is_test && !is_ignored));
+        (is_test, is_ignored) = (false, false);
+    }
+    names
 }
 
 /// The rows a test's name says it proves: `jwt_026_…`, `jwks_006_009_…`, `http_007_to_011_…`, `rot_001_iss_010_…`.
@@ -270,92 +290,4 @@ const NOT_APPLICABLE: &str = "not applicable";
 const OPEN: &str = "open";
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn ids(name: &str) -> Vec<String> {
-        ids_of(name).iter().map(Id::to_string).collect()
-    }
-
-    fn tests(names: &[&str]) -> Tests {
-        let mut tests = Tests::new();
-        for name in names {
-            for id in ids_of(name) {
-                tests.entry(id).or_default().insert((*name).to_owned());
-            }
-        }
-        tests
-    }
-
-    fn findings(text: &str, names: &[&str]) -> Vec<String> {
-        check_table("DOC", 2, text, &tests(names)).findings
-    }
-
-    #[test]
-    fn a_name_says_which_rows_it_proves() {
-        assert_eq!(ids("jwt_026_duplicate_member"), ["JWT-026"]);
-        assert_eq!(ids("jwks_006_009_x"), ["JWKS-006", "JWKS-009"]);
-        assert_eq!(
-            ids("http_007_to_009_x"),
-            ["HTTP-007", "HTTP-008", "HTTP-009"]
-        );
-        assert_eq!(ids("az_001_002_to_003_x"), ["AZ-001", "AZ-002", "AZ-003"]);
-        assert_eq!(ids("rot_001_iss_010_x"), ["ROT-001", "ISS-010"]);
-        assert_eq!(ids("key_001_key_is_x"), ["KEY-001"]);
-        for other in [
-            "rsa_2048_x",
-            "http_2_is_offered",
-            "jwt",
-            "es256_001_x",
-            "tls_to_001",
-            "rot_iss_010_x",
-        ] {
-            assert_eq!(ids(other), [""; 0], "{other}");
-        }
-    }
-
-    #[test]
-    fn functions_are_found_wherever_they_stand() {
-        let source =
-            "fn a() {}\n    async fn b<T>() {}\n// fn c()\npub fn d() {}\n  fn e(pod in pod()) {";
-        assert_eq!(function_names(source).collect::<Vec<_>>(), ["a", "b", "e"]);
-    }
-
-    #[test]
-    fn a_table_that_says_what_is_has_no_finding() {
-        let text = "# x\n| DOC-001 | a | `doc_001_x`, `doc_001_y` | |\n| DOC-002 | b | not applicable | because |\n";
-        let checked = check_table("DOC", 2, text, &tests(&["doc_001_y", "doc_001_x"]));
-        assert_eq!(checked.findings, [""; 0]);
-        assert_eq!(checked.text, text);
-        let counts = Counts {
-            not_applicable: 1,
-            open: 0,
-            tested: 1,
-        };
-        assert_eq!(checked.counts, counts);
-    }
-
-    #[test]
-    fn a_table_cannot_say_what_is_not() {
-        let open = "| DOC-001 | a | open | |\n| DOC-002 | b | open | |\n";
-        assert_eq!(findings(open, &[]), [""; 0]);
-        let unlisted = findings(open, &["doc_002_x"]);
-        assert!(unlisted[0].contains("DOC-002 says open, but it is `doc_002_x`"));
-        let gone = findings(&open.replacen("open", "`doc_001_x`", 1), &[]);
-        assert!(gone[0].contains("DOC-001 says `doc_001_x`, but it is open"));
-        let unfounded = findings(&open.replacen("open", "not applicable", 1), &[]);
-        assert!(unfounded[0].contains("DOC-001 needs the reason"));
-        assert!(findings("| DOC-001 | a | open | |\n", &[])[0].contains("DOC-002 has no row"));
-        assert!(findings(open, &["doc_003_x"])[0].contains("DOC-003 has no row"));
-        assert!(findings("| DOC-002 | a | open | |\n", &[])[0].contains("DOC-001 should stand"));
-        assert!(findings("| DOC-001 | a | open |\n", &[])[0].contains("four cells"));
-    }
-
-    #[test]
-    fn writing_names_the_tests_there_are() {
-        let text = "| DOC-001 | a | open | |\n| DOC-002 | b | `doc_002_gone` | partly |\n";
-        let checked = check_table("DOC", 2, text, &tests(&["doc_001_x"]));
-        let expected = "| DOC-001 | a | `doc_001_x` | |\n| DOC-002 | b | open | partly |\n";
-        assert_eq!(checked.text, expected);
-    }
-}
+mod tests;
