@@ -230,16 +230,8 @@ const AWS_AUDIENCE: &str = "sts.amazonaws.com";
 pub(crate) fn check(endpoint: &Endpoint, problems: &Problems) {
     let template = &endpoint.template;
     let place = |key: &str| endpoint.place.key(key);
-    if endpoint.clusters.len() > 1 && !template.subject.names_cluster() {
-        let names: Vec<&str> = endpoint.clusters.iter().map(ClusterName::as_str).collect();
-        problems.error(
-            place("subject"),
-            format!(
-                "does not name the cluster, and the endpoint takes tokens of {}: their ServiceAccounts would share a `sub`. Write \
-                 `subject: openunison`, a template with ${{cluster}}, or an endpoint for each",
-                names.join(" and ")
-            ),
-        );
+    if endpoint.clusters.len() > 1 {
+        check_clusters_are_named(endpoint, problems);
     }
     let names_role =
         template.aws.names_role() || template.additional.iter().any(AdditionalClaim::names_role);
@@ -272,3 +264,28 @@ pub(crate) fn check(endpoint: &Endpoint, problems: &Problems) {
 
 /// From here on a lifetime is worth a word.
 const LONG_LIFETIME: std::time::Duration = std::time::Duration::from_secs(3600);
+
+/// Namespaces of the same name in two clusters are alike.
+fn check_clusters_are_named(endpoint: &Endpoint, problems: &Problems) {
+    let template = &endpoint.template;
+    let names: Vec<&str> = endpoint.clusters.iter().map(ClusterName::as_str).collect();
+    let names = names.join(" and ");
+    if !template.subject.names_cluster() {
+        problems.error(
+            endpoint.place.key("subject"),
+            format!(
+                "does not name the cluster, and the endpoint takes tokens of {names}: their ServiceAccounts would share a `sub`. Write \
+                 `subject: openunison`, a template with ${{cluster}}, or an endpoint for each"
+            ),
+        );
+    }
+    for (what, variable) in template.aws.without_cluster() {
+        problems.error(
+            endpoint.place.key("aws"),
+            format!(
+                "in {what} {variable} stands without ${{cluster}}, and the endpoint takes tokens of {names}: one of another cluster can have \
+                 that name, and would pass for this one where AWS decides by it. Write ${{cluster}} too, or an endpoint for each"
+            ),
+        );
+    }
+}

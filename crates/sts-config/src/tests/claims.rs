@@ -115,6 +115,29 @@ fn subjects_of_several_clusters_name_the_cluster() {
     );
     let text = two(&with("  subject: \"${cluster}/${sub}\"\n"));
     assert!(Config::parse(&text).is_ok());
+    let aws = |aws: &str| two(&with(&format!("  aws: {{{aws}}}\n")));
+    let namespace = "sessionTags: [{key: ns, value: \"${namespace}\"}]";
+    let cluster =
+        "sessionTags: [{key: ns, value: \"${namespace}\"}, {key: cluster, value: \"${cluster}\"}]";
+    has(
+        &problems(&aws(namespace)),
+        "in the session tags ${namespace} stands without ${cluster}, and the endpoint takes tokens of kubernetes and other",
+    );
+    has(
+        &problems(&aws("sourceIdentity: \"${namespace}\"")),
+        "in the source identity ${namespace} stands without ${cluster}",
+    );
+    for named in [
+        cluster,
+        "sourceIdentity: \"${cluster}.${namespace}\"",
+        "sourceIdentity: prod",
+    ] {
+        assert!(Config::parse(&aws(named)).is_ok(), "{named}");
+    }
+    assert!(
+        Config::parse(&with(&format!("  aws: {{{namespace}}}\n"))).is_ok(),
+        "of one cluster"
+    );
 }
 
 #[test]
@@ -147,6 +170,14 @@ fn what_aws_would_refuse_is_refused_at_load() {
             "a source identity must be",
         ),
         (
+            "sourceIdentity: \"${saname}\"",
+            "in the source identity ${saname} stands without ${namespace}",
+        ),
+        (
+            "sessionTags: [{key: sa, value: \"${saname}\"}]",
+            "in the session tags ${saname} stands without ${namespace}",
+        ),
+        (
             "roles: true",
             "roles (line 7) is missing: a claim names the role",
         ),
@@ -154,7 +185,7 @@ fn what_aws_would_refuse_is_refused_at_load() {
     ] {
         has(&problems(&with(&format!("  aws: {{{aws}}}\n"))), problem);
     }
-    let identity = with("  aws: {sourceIdentity: \"${saname}\"}\n");
+    let identity = with("  aws: {sourceIdentity: \"${namespace}.${saname}\"}\n");
     has(&warnings(&identity), "more than AWS's 64 characters");
 }
 

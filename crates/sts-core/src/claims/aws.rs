@@ -1,6 +1,8 @@
 //! What AWS acts on in a token, opt-in: session tags, source identity, the roles it may be used for
 //! (<https://docs.aws.amazon.com/IAM/latest/UserGuide/id_session-tags.html>).
 
+mod qualified;
+
 use std::collections::{BTreeMap, BTreeSet};
 
 use serde_json::{Map, Value, json};
@@ -104,6 +106,17 @@ pub enum AwsClaimError {
     /// It is no template.
     #[error(transparent)]
     Template(#[from] TemplateError),
+    /// A name that somebody in another namespace can have too.
+    #[error(
+        "in {what} {variable} stands without ${{namespace}}: a ServiceAccount of any other namespace can have that name, and would pass for \
+         this one where AWS decides by it"
+    )]
+    WithoutNamespace {
+        /// What it is in.
+        what: &'static str,
+        /// The name.
+        variable: Variable,
+    },
     /// More than AWS takes.
     #[error("are more than the 50 that AWS takes")]
     TooManyTags,
@@ -156,6 +169,10 @@ impl SourceIdentity {
             is_identity_character,
             limit,
         )?;
+        if let Some(variable) = qualified::without_namespace([&template].into_iter()) {
+            let what = "the source identity";
+            return Err(AwsClaimError::WithoutNamespace { what, variable });
+        }
         Ok(Self(template))
     }
 
@@ -219,7 +236,7 @@ impl AwsClaims {
     /// Puts them together.
     ///
     /// # Errors
-    /// [`AwsClaimError`] for tags that AWS would refuse together.
+    /// [`AwsClaimError`] for tags that AWS would refuse together, and for those by which one subject could pass for another.
     pub fn new(
         tags: Vec<SessionTag>,
         source_identity: Option<SourceIdentity>,
@@ -235,11 +252,45 @@ impl AwsClaims {
         if keys.len() < tags.len() {
             return Err(AwsClaimError::DuplicateKey);
         }
-        Ok(Self {
+        let claims = Self {
             tags,
             source_identity,
             roles,
-        })
+        };
+        for (what, texts) in claims.texts() {
+            if let Some(variable) = qualified::without_namespace(texts.into_iter()) {
+                return Err(AwsClaimError::WithoutNamespace { what, variable });
+            }
+        }
+        Ok(claims)
+    }
+
+    /// What AWS decides by at once: the source identity, the tags of one session, and those that go on to the next.
+    fn texts(&self) -> [(&'static str, Vec<&Template>); 3] {
+        let identity = self.source_identity.iter();
+        let goes_on = |tag: &&SessionTag| tag.transitive == Transitivity::Transitive;
+        let tags = || self.tags.iter();
+        [
+            (
+                "the source identity",
+                identity.map(|SourceIdentity(text)| text).collect(),
+            ),
+            ("the session tags", tags().map(|tag| &tag.value).collect()),
+            (
+                "the transitive session tags",
+                tags().filter(goes_on).map(|tag| &tag.value).collect(),
+            ),
+        ]
+    }
+
+    /// Where a name stands without its cluster, and which: where tokens of several clusters are taken, somebody in another one can have it too.
+    pub fn without_cluster(&self) -> Vec<(&'static str, Variable)> {
+        let texts = self.texts().into_iter();
+        texts
+            .filter_map(|(what, texts)| {
+                Some((what, qualified::without_cluster(texts.into_iter())?))
+            })
+            .collect()
     }
 
     /// Whether the role is named in them: then the endpoint must bind roles.

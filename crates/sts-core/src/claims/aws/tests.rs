@@ -96,7 +96,7 @@ fn source_identities_are_short_and_always_there() {
         let error = SourceIdentity::parse(text).unwrap_err().to_string();
         assert!(error.contains(problem), "{text}: {error}");
     }
-    let long = SourceIdentity::parse("${saname}").unwrap();
+    let long = SourceIdentity::parse("${namespace}.${saname}").unwrap();
     assert!(long.may_be_too_long());
 }
 
@@ -104,7 +104,7 @@ fn source_identities_are_short_and_always_there() {
 fn a_subject_that_aws_would_refuse_gets_no_token() {
     let long = "a".repeat(253);
     let subject = subject().with(crate::policy::Attribute::ServiceAccountName, &long);
-    let identity = SourceIdentity::parse("${saname}").unwrap();
+    let identity = SourceIdentity::parse("${namespace}.${saname}").unwrap();
     let claims = AwsClaims::new(Vec::new(), Some(identity), RolesClaim::Absent).unwrap();
     let error = claims.add(&subject, None, &mut Map::new());
     assert_eq!(error, Err("source identity".to_owned()));
@@ -138,4 +138,66 @@ fn values_that_two_subjects_could_share_are_refused() {
         assert!(SourceIdentity::parse(text).is_ok(), "{text}");
     }
     assert!(tag("k", "${role}/${namespace}").is_ok());
+}
+
+/// `app` is a name that every namespace can have.
+#[test]
+fn names_without_their_namespace_are_refused() {
+    use Transitivity::{Once, Transitive};
+    let saname = Variable::Attribute(crate::policy::Attribute::ServiceAccountName);
+    let without = |what| {
+        Some(AwsClaimError::WithoutNamespace {
+            what,
+            variable: saname,
+        })
+    };
+    for text in ["${saname}", "app-${saname}", "${saname}_${uid}"] {
+        let error = SourceIdentity::parse(text).err();
+        assert_eq!(error, without("the source identity"), "{text}");
+    }
+    for text in ["${namespace}", "${namespace}.${saname}", "${uid}", "prod"] {
+        assert!(SourceIdentity::parse(text).is_ok(), "{text}");
+    }
+    let namespace = |transitive| SessionTag::parse("ns", "${namespace}", transitive).unwrap();
+    let name = |transitive| SessionTag::parse("sa", "${saname}", transitive).unwrap();
+    let together = |tags| AwsClaims::new(tags, None, RolesClaim::Absent).err();
+    assert_eq!(together(vec![name(Once)]), without("the session tags"));
+    assert_eq!(together(vec![namespace(Once), name(Once)]), None);
+    assert_eq!(together(vec![namespace(Transitive), name(Once)]), None);
+    assert_eq!(
+        together(vec![namespace(Once), name(Transitive)]),
+        without("the transitive session tags"),
+        "in the next session the namespace is not said any more"
+    );
+    assert_eq!(
+        together(vec![tag("who", "${sub}").unwrap(), name(Once)]),
+        None
+    );
+}
+
+#[test]
+fn names_without_their_cluster_are_found() {
+    let found = |tags: Vec<SessionTag>, identity: &str| {
+        let identity = SourceIdentity::parse(identity).unwrap();
+        let claims = AwsClaims::new(tags, Some(identity), RolesClaim::Absent).unwrap();
+        let found = claims.without_cluster().into_iter();
+        found
+            .map(|(what, variable)| format!("{what}: {variable}"))
+            .collect::<Vec<_>>()
+    };
+    let nothing: [&str; 0] = [];
+    assert_eq!(found(Vec::new(), "prod"), nothing);
+    assert_eq!(found(Vec::new(), "${cluster}.${namespace}"), nothing);
+    assert_eq!(
+        found(vec![tag("ns", "${namespace}").unwrap()], "${namespace}"),
+        [
+            "the source identity: ${namespace}",
+            "the session tags: ${namespace}"
+        ]
+    );
+    let tags = vec![
+        tag("ns", "${namespace}").unwrap(),
+        tag("cluster", "${cluster}").unwrap(),
+    ];
+    assert_eq!(found(tags, "${uid}"), nothing);
 }
