@@ -7,6 +7,7 @@ use std::net::SocketAddr;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use sts_core::authorize::{Permission, Refusal};
 use sts_core::exchange::Issued;
 use sts_core::ident::{ClusterName, EndpointName, Role};
 use sts_core::verify::VerifiedToken;
@@ -36,7 +37,7 @@ struct Window {
     suppressed: u64,
 }
 
-/// Who asked, known once the token was verified.
+/// Who asked, known once the token was verified, and what the rules said, once they were asked.
 pub(crate) struct Subject {
     cluster: String,
     namespace: String,
@@ -44,6 +45,8 @@ pub(crate) struct Subject {
     pod: String,
     pod_uid: String,
     token_id: String,
+    rule: Option<String>,
+    role: Option<Role>,
 }
 
 impl Subject {
@@ -59,7 +62,19 @@ impl Subject {
                 .id()
                 .map(|id| id.as_str().to_owned())
                 .unwrap_or_default(),
+            rule: None,
+            role: None,
         }
+    }
+
+    /// Takes down what the rules said: whatever refuses the exchange from here on, it is known which rule allowed it, and for which role.
+    pub(crate) fn note(&mut self, decision: &Result<Permission, Refusal>) {
+        let (rule, role) = match decision {
+            Ok(permission) => (Some(permission.rule()), permission.role()),
+            Err(refusal) => (refusal.rule(), refusal.role()),
+        };
+        self.rule = rule.map(str::to_owned);
+        self.role = role.cloned();
     }
 }
 
@@ -145,8 +160,8 @@ fn write(
         reason = refused.map_or("granted", ExchangeError::code),
         detail = refused.map(|error| chain(error).to_string()),
         endpoint = endpoint.as_str(),
-        rule = issued.map(|issued| issued.rule.as_str()),
-        role = issued.and_then(|issued| issued.role.as_ref()).map(Role::as_str),
+        rule = subject.and_then(|subject| subject.rule.as_deref()),
+        role = subject.and_then(|subject| subject.role.as_ref()).map(Role::as_str),
         confirmed_by = issued.map(|issued| issued.confirmation.name()),
         cluster = subject.map(|subject| subject.cluster.as_str()),
         namespace = subject.map(|subject| subject.namespace.as_str()),

@@ -263,3 +263,7 @@ fn with(mut response: Response, name: HeaderName, value: HeaderValue) -> Respons
     response.headers_mut().insert(name, value);
     response
 }
+
+#[cfg(test)]
+#[path = "error/tests.rs"]
+mod tests;

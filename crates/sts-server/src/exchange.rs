@@ -60,15 +60,21 @@ async fn conclude(
     let mut subject = None;
     // Boxed: with what it asks the API server it is too large to be moved about on the stack.
     let decision = Box::pin(decide(&endpoint, &presented, now, &mut subject));
-    let decision = AssertUnwindSafe(decision).catch_unwind();
+    let outcome = bounded(decision).await;
+    record(&endpoint, source, subject.as_ref(), outcome)
+}
+
+/// What comes of a decision that takes too long, or panics, is no token.
+async fn bounded<T>(
+    decision: impl Future<Output = Result<T, ExchangeError>>,
+) -> Result<T, ExchangeError> {
     let unavailable = |what| Err(ExchangeError::Unavailable { what });
-    let outcome = match timeout(PATIENCE, decision).await {
+    match timeout(PATIENCE, AssertUnwindSafe(decision).catch_unwind()).await {
         Ok(Ok(outcome)) => outcome,
         // Its message is on stderr.
         Ok(Err(_panic)) => unavailable("a part that panicked"),
         Err(_elapsed) => unavailable("a decision in time"),
-    };
-    record(&endpoint, source, subject.as_ref(), outcome)
+    }
 }
 
 /// Exactly one count and one audit line for each exchange. Without an `await`, so that it cannot happen by half.
@@ -102,7 +108,7 @@ async fn decide(
     // Whom nobody could sign for need not be looked at.
     drop(signer()?);
     let (cluster, verified) = check(endpoint, token, now).await?;
-    *subject = Some(Subject::of(&verified, cluster.name()));
+    let subject = subject.insert(Subject::of(&verified, cluster.name()));
     endpoint.limits.pod(cluster.name(), &verified.pod().uid)?;
     let mut request = Request {
         role: role.as_ref(),
@@ -116,7 +122,9 @@ async fn decide(
             .labels(cluster, policy.labels(), &verified)
             .await?;
     }
-    let permission = authorize(policy, request, verified).map_err(ExchangeError::Refused)?;
+    let permission = authorize(policy, request, verified);
+    subject.note(&permission);
+    let permission = permission.map_err(ExchangeError::Refused)?;
     let grant = confirming.confirm(cluster, token, permission, now).await?;
     // Asked again, since a key may have been revoked meanwhile.
     let key = signer()?;
@@ -178,6 +186,7 @@ mod tests {
     use axum::extract::ConnectInfo;
     use axum::http::Request as HttpRequest;
     use sts_config::Config;
+    use svc_runtime::log::chain;
     use svc_runtime::{Shutdown, Tasks};
     use tower::ServiceExt as _;
 
@@ -212,5 +221,27 @@ mod tests {
         }
         drop(slots);
         assert_eq!(ask().await.unwrap().status(), 401);
+    }
+
+    /// What is said of it to the caller, the log and the counter is the same as of anything that is not available, and nothing of the panic.
+    #[tokio::test]
+    async fn http_023_a_panic_in_a_decision_gives_no_token_and_says_nothing() {
+        let panics = async || -> Result<(), ExchangeError> { panic!("canary") };
+        let error = bounded(panics()).await.unwrap_err();
+        assert_eq!(error.code(), "backend_unavailable");
+        assert_eq!(
+            chain(&error).to_string(),
+            "a part that panicked is not available"
+        );
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_decision_that_does_not_come_gives_no_token() {
+        let never = std::future::pending::<Result<(), ExchangeError>>();
+        let error = bounded(never).await.unwrap_err();
+        assert_eq!(
+            chain(&error).to_string(),
+            "a decision in time is not available"
+        );
     }
 }

@@ -87,12 +87,20 @@ async fn a_role_that_is_not_bound_or_none_is_refused() {
         "insufficient_scope",
     )
     .await;
-    let reasons: Vec<Value> = server
-        .audit(4)
-        .await
-        .iter()
-        .map(|line| line["reason"].clone())
-        .collect();
+    let lines = server.audit(4).await;
+    // The rule that allows the subject is named, and the role that it may not have.
+    assert!(
+        lines
+            .iter()
+            .all(|line| line["rule"] == "(namespace=team-a)"),
+        "{lines:?}"
+    );
+    assert_eq!(lines[0]["role"], OTHER);
+    assert!(
+        lines[1..].iter().all(|line| line.get("role").is_none()),
+        "{lines:?}"
+    );
+    let reasons: Vec<&Value> = lines.iter().map(|line| &line["reason"]).collect();
     assert_eq!(
         reasons,
         [
