@@ -190,6 +190,32 @@ async fn http_015_chunks_that_can_be_read_in_two_ways() {
     }
 }
 
+/// Odd, but with one reading (RFC 9112, sections 2.2, 5 and 6.3): refused, or read in that way.
+#[tokio::test]
+async fn http_015_odd_framing_with_one_reading_has_that_one() {
+    let server = Server::start().await;
+    let second = format!(
+        "POST /aws/token HTTP/1.1\r\nHost: localhost\r\nAuthorization: Bearer {}\r\nContent-Length: 0\r\nConnection: close\r\n\r\n",
+        token()
+    );
+    for head in [
+        "POST /aws/token HTTP/1.1\r\nHost: localhost\r\nContent-Length: 3\r\nContent-Length: 3\r\n\r\nabc",
+        "POST /aws/token HTTP/1.1\r\nHost: localhost\r\nContent-Length:\t3\r\n\r\nabc",
+        "POST /aws/token HTTP/1.1\nHost: localhost\nContent-Length: 3\n\nabc",
+        "POST /aws/token HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: chunked\r\n\r\n3;a=b\r\nabc\r\n0\r\n\r\n",
+    ] {
+        let answer = server.raw(format!("{head}{second}").as_bytes()).await;
+        let answers: Vec<u16> = answer
+            .split("HTTP/1.1 ")
+            .skip(1)
+            .map(|one| one.get(..3).unwrap().parse().unwrap())
+            .collect();
+        let as_one = matches!(answers[..], [400..=415]);
+        let as_two = matches!(answers[..], [400..=415, 200]);
+        assert!(as_one || as_two, "{head}: {answer}");
+    }
+}
+
 #[tokio::test]
 async fn http_019_too_much_of_a_head() {
     let server = Server::start().await;

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use serde_json::json;
 use tokio::time::Instant;
 
 use super::install::Install;
@@ -35,6 +36,22 @@ async fn live_003_a_deleted_pods_token_is_refused_in_time() {
         .plane
         .delete(&install.apps_path(&format!("pods/{}", pod.name)))
         .await;
+    is_refused_in_time(&server, &install, &token).await;
+}
+
+/// TokenReview knows nothing of a pod's phase: what `docs/verification.md` says of this mode, and `watch` does better.
+#[tokio::test]
+async fn live_006_by_reviews_a_pod_that_has_finished_is_served_until_it_is_deleted() {
+    let install = Install::new().await;
+    let mut server = Process::server(&install);
+    server.becomes_ready().await;
+    let (pod, token) = install.good_token().await;
+    let path = install.apps_path(&format!("pods/{}", pod.name));
+    let finished = json!({"status": {"phase": "Succeeded"}});
+    let status = format!("{path}/status");
+    drop(install.plane.ok("PATCH", &status, Some(&finished)).await);
+    assert_eq!(server.exchange_status(&install, &token).await, 200);
+    install.plane.delete(&path).await;
     is_refused_in_time(&server, &install, &token).await;
 }
 
