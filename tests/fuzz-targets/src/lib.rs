@@ -10,11 +10,13 @@
 )]
 
 mod admission;
+mod cel;
 mod filter;
 mod request;
 mod token;
 
 pub use admission::admission;
+pub use cel::cel;
 pub use filter::filter;
 pub use request::{form, path};
 pub use token::token;
@@ -29,8 +31,9 @@ use sts_core::keys::KeySet;
 pub type Target = fn(&[u8]);
 
 /// All targets, by name.
-pub const TARGETS: [(&str, Target); 7] = [
+pub const TARGETS: [(&str, Target); 8] = [
     ("admission", admission),
+    ("cel", cel),
     ("config", config),
     ("filter", filter),
     ("form", form),

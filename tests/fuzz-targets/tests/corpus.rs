@@ -13,6 +13,8 @@ use fuzz_targets::{TARGETS, Target};
 
 /// Changed inputs for each target. More would find more: that is what `cargo xtask fuzz` is for.
 const CHANGED: u64 = 5_000;
+/// The same for expressions, whose parser takes milliseconds for each.
+const CHANGED_EXPRESSIONS: u64 = 300;
 
 /// xorshift64*: small, and the same in every run.
 struct Random(u64);
@@ -68,7 +70,12 @@ fn play(name: &str) {
         target(input);
     }
     let mut random = Random(0x9e37_79b9_7f4a_7c15);
-    for _ in 0..CHANGED {
+    let changed = if name == "cel" {
+        CHANGED_EXPRESSIONS
+    } else {
+        CHANGED
+    };
+    for _ in 0..changed {
         let mut input = corpus[random.below(corpus.len())].clone();
         for _ in 0..=random.below(4) {
             let other = &corpus[random.below(corpus.len())];
@@ -81,6 +88,11 @@ fn play(name: &str) {
 #[test]
 fn admission() {
     play("admission");
+}
+
+#[test]
+fn cel() {
+    play("cel");
 }
 
 #[test]
