@@ -41,7 +41,7 @@ pub(crate) struct TestOptions {
     /// How many mutated tokens are put before both our check and the real API server
     #[arg(long, value_name = "N", default_value_t = 20_000)]
     mutated_tokens: u32,
-    /// Run only tests whose name contains this
+    /// Run only tests whose name contains this; end-to-end tests that disturb others are found by `alone::…`
     #[arg(value_name = "FILTER")]
     filter: Option<String>,
 }
@@ -226,15 +226,25 @@ fn play(
     let facts = write_facts(&stage)?;
     for program in programs {
         // Compiled outside, run on the node: there is no network to fetch anything with.
-        let mut command = cluster.command_in_node(&program.to_string_lossy())?;
-        command
-            .args(&options.filter)
-            .arg("--test-threads=4")
-            .env("KUBE_STS_STAGE", &facts);
-        run_tests("end-to-end tests", &mut command, counts)?;
+        let run = |what: &str, arguments: &[&str], counts: &mut Counts| {
+            let mut command = cluster.command_in_node(&program.to_string_lossy())?;
+            command.args(arguments).env("KUBE_STS_STAGE", &facts);
+            run_tests(what, &mut command, counts)
+        };
+        let filter = options.filter.as_deref();
+        let mut beside_each_other = vec!["--test-threads=4", "--skip", ALONE];
+        beside_each_other.extend(filter);
+        run("end-to-end tests", &beside_each_other, counts)?;
+        if filter.is_none_or(|filter| filter.starts_with(ALONE)) {
+            let alone = ["--test-threads=1", filter.unwrap_or(ALONE)];
+            run("end-to-end tests that disturb others", &alone, counts)?;
+        }
     }
     Ok(())
 }
+
+/// The module of the end-to-end tests that disturb all others, and run after them.
+const ALONE: &str = "alone::";
 
 #[derive(Deserialize)]
 struct Artifact {

@@ -149,3 +149,11 @@ pub(crate) fn claims(token: &str) -> Result<Value> {
     let payload = token.split('.').nth(1).context("a JWT has three parts")?;
     Ok(serde_json::from_slice(&URL_SAFE_NO_PAD.decode(payload)?)?)
 }
+
+/// The id of the key that signed a token.
+pub(crate) fn kid(token: &str) -> Result<String> {
+    let header = token.split('.').next().unwrap_or_default();
+    let header: Value = serde_json::from_slice(&URL_SAFE_NO_PAD.decode(header)?)?;
+    let kid = header.get("kid").and_then(Value::as_str);
+    kid.map(str::to_owned).context("a token without `kid`")
+}
