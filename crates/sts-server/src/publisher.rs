@@ -79,6 +79,9 @@ async fn follow(
                     outcome = publishing => outcome,
                 };
                 report.round(&outcome, Some(current.generation));
+                if outcome.is_ok() {
+                    ring.are_carried();
+                }
                 pace.after(outcome.is_ok())
             }
         };

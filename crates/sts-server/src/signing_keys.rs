@@ -12,6 +12,8 @@ mod outside;
 mod report;
 mod secret;
 mod store;
+#[cfg(test)]
+mod testing;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -28,7 +30,7 @@ use sts_core::keys::ring::{Outside, Ring, Sight, Terms, View, Withheld};
 use sts_core::sign::{KeyError, PublicJwk, SigningKey};
 use svc_runtime::{Condition, Shutdown};
 use thiserror::Error;
-use tokio::sync::watch;
+use tokio::sync::{Notify, watch};
 use tokio::time::Instant;
 
 use crate::metrics::Metrics;
@@ -43,6 +45,8 @@ pub(crate) struct KeyRing {
     state: ArcSwapOption<State>,
     published: watch::Sender<Option<Arc<Published>>>,
     outside: watch::Sender<Seen>,
+    /// The documents were carried outside just now: it is worth a look there.
+    carried: Notify,
 }
 
 /// The documents of an endpoint as they are served and are to be published. Whoever publishes them follows [`KeyRing::published`] and
@@ -218,6 +222,7 @@ impl KeyRing {
             state: ArcSwapOption::empty(),
             published: watch::Sender::new(None),
             outside: watch::Sender::new(Seen::NotLookedYet),
+            carried: Notify::new(),
         }
     }
 
@@ -314,6 +319,11 @@ impl KeyRing {
     /// The documents to publish, whenever they change. `None` until there are keys.
     pub(crate) fn published(&self) -> watch::Receiver<Option<Arc<Published>>> {
         self.published.subscribe()
+    }
+
+    /// Takes note that the documents were carried to where the outside world reads them.
+    pub(crate) fn are_carried(&self) {
+        self.carried.notify_one();
     }
 
     /// Swaps in a ring.

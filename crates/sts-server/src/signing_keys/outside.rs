@@ -1,7 +1,10 @@
 //! Reads an endpoint's documents back from the public issuer, as a relying party does: discovery first, then the key set it names.
 
 mod served;
+#[cfg(test)]
+mod tests;
 
+use std::convert::Infallible;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -15,7 +18,7 @@ use svc_runtime::{Condition, Shutdown};
 use thiserror::Error;
 use tokio::time::{Instant, sleep};
 
-use super::{KeyRing, Seen};
+use super::{KeyRing, Published, Seen};
 use crate::key_source::{Downloaded, FetchError, document_client, download};
 use crate::metrics::Metrics;
 
@@ -110,20 +113,67 @@ pub(crate) async fn follow(
     metrics: Metrics,
     condition: Condition,
     shutdown: Shutdown,
-) -> Result<(), OutsideError> {
-    let mut published = ring.published();
-    let mut said = None;
-    loop {
-        let begun = Instant::now();
-        let read = issuer.read().await;
-        let expected = published.borrow_and_update().clone();
-        let documents = expected.as_ref().map(|expected| &expected.documents);
+) -> Result<(), Infallible> {
+    let mut looks = Looks {
+        ring,
+        issuer: issuer.issuer.clone(),
+        metrics,
+        said: None,
+    };
+    let looking = looks.go_on(|| issuer.read(), &condition);
+    tokio::select! {
+        () = shutdown.requested() => Ok(()),
+        never = looking => match never {},
+    }
+}
+
+/// What is seen goes to the ring, and what is wrong with it to the log.
+struct Looks {
+    ring: Arc<KeyRing>,
+    issuer: Issuer,
+    metrics: Metrics,
+    /// What was said last.
+    said: Option<String>,
+}
+
+impl Looks {
+    async fn go_on<R>(&mut self, read: impl Fn() -> R, condition: &Condition) -> Infallible
+    where
+        R: Future<Output = Result<Served, OutsideError>>,
+    {
+        let ring = Arc::clone(&self.ring);
+        let mut published = ring.published();
+        loop {
+            // The ring may change while this look is on its way, and what it shows be older than that: then the next one comes at once.
+            published.mark_unchanged();
+            let begun = Instant::now();
+            let read = read().await;
+            let expected = published.borrow().clone();
+            let differs = self.take(read, begun, expected.as_deref());
+            condition.met();
+            let waits = differs || expected.is_some_and(|expected| expected.is_rotating);
+            tokio::select! {
+                () = sleep(if waits { OFTEN } else { REGULARLY }) => {}
+                Ok(()) = published.changed() => {}
+                () = ring.carried.notified() => {}
+            }
+        }
+    }
+
+    /// Takes note of a look. Returns whether something else is served than should be.
+    fn take(
+        &mut self,
+        read: Result<Served, OutsideError>,
+        begun: Instant,
+        expected: Option<&Published>,
+    ) -> bool {
+        let documents = expected.map(|expected| &expected.documents);
         let differs = match (&read, documents) {
             (Ok(served), Some(ours)) => !served.is(&ours.discovery, &ours.jwks),
             (Ok(_), None) => false,
             (Err(_), _) => true,
         };
-        metrics.public_issuer(&ring.endpoint, differs);
+        self.metrics.public_issuer(&self.ring.endpoint, differs);
         let (seen, problem) = match read {
             Ok(served) => {
                 let problem =
@@ -137,35 +187,34 @@ pub(crate) async fn follow(
             }
             Err(error) => (Seen::Silent, Some(chain(&error).to_string())),
         };
-        if problem != said {
-            let generation = expected.as_ref().map(|expected| expected.generation);
-            let (endpoint, issuer) = (ring.endpoint.as_str(), issuer.issuer.as_str());
-            if let Some(problem) = &problem {
-                tracing::warn!(
-                    endpoint,
-                    issuer,
-                    generation,
-                    problem,
-                    "public issuer differs"
-                );
-            } else {
-                tracing::info!(
-                    endpoint,
-                    issuer,
-                    generation,
-                    "public issuer serves our key set"
-                );
-            }
-            said = problem;
+        self.say(problem, expected.map(|expected| expected.generation));
+        self.ring.outside.send_replace(seen);
+        differs
+    }
+
+    /// Says what is wrong, or that nothing is any more, once.
+    fn say(&mut self, problem: Option<String>, generation: Option<u64>) {
+        if problem == self.said {
+            return;
         }
-        ring.outside.send_replace(seen);
-        condition.met();
-        let waits = differs || expected.is_some_and(|expected| expected.is_rotating);
-        tokio::select! {
-            () = shutdown.requested() => return Ok(()),
-            () = sleep(if waits { OFTEN } else { REGULARLY }) => {}
-            Ok(()) = published.changed() => {}
+        let (endpoint, issuer) = (self.ring.endpoint.as_str(), self.issuer.as_str());
+        if let Some(problem) = &problem {
+            tracing::warn!(
+                endpoint,
+                issuer,
+                generation,
+                problem,
+                "public issuer differs"
+            );
+        } else {
+            tracing::info!(
+                endpoint,
+                issuer,
+                generation,
+                "public issuer serves our key set"
+            );
         }
+        self.said = problem;
     }
 }
 

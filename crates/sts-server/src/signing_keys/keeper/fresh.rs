@@ -80,37 +80,13 @@ impl KeyRing {
 
 #[cfg(test)]
 mod tests {
-    use arc_swap::ArcSwapOption;
-    use sts_core::ident::{EndpointName, Issuer};
-    use sts_core::keys::ring::{Inputs, Ring, Sight, Terms, Withheld, advance};
-    use sts_core::time::{Lifetime, UnixSeconds};
-    use tokio::sync::watch;
+    use sts_core::keys::ring::{Inputs, Ring, Sight, Withheld, advance};
+    use sts_core::time::UnixSeconds;
     use tokio::time::Instant;
 
-    use super::super::super::{Key, Keys, Seen};
+    use super::super::super::testing::{LAG, empty};
+    use super::super::super::{Key, Keys};
     use super::*;
-
-    const LAG: Duration = Duration::from_secs(60);
-
-    fn empty() -> KeyRing {
-        KeyRing {
-            endpoint: EndpointName::parse("aws").unwrap(),
-            issuer: Issuer::parse("https://issuer.example.com").unwrap(),
-            terms: Terms {
-                algorithm: sts_config::SigningAlgorithm::Es256,
-                lifetime: Lifetime::new(LAG).unwrap(),
-                max_age: LAG,
-                lag: LAG,
-                skew: LAG,
-                rotate_every: None,
-                most_keys: 10,
-                sight: Sight::ByTime,
-            },
-            state: ArcSwapOption::empty(),
-            published: watch::Sender::new(None),
-            outside: watch::Sender::new(Seen::NotLookedYet),
-        }
-    }
 
     fn read_before(ago: Duration) -> Confirmed {
         Confirmed {
@@ -123,7 +99,7 @@ mod tests {
     #[test]
     fn reading_the_ring_in_memory_again_lets_it_go_on_signing_and_reading_another_does_not() {
         let key = Arc::new(SigningKey::generate(sts_config::SigningAlgorithm::Es256).unwrap());
-        let memory = empty();
+        let memory = empty(Sight::ByTime);
         let inputs = Inputs {
             given: Some((key.key_id(), key.algorithm())),
             ..Inputs::default()
