@@ -73,7 +73,36 @@ async fn minio_verifies_from_the_bucket_that_publishes_itself_while_keys_follow_
         replica.becomes_ready().await;
     }
     let second = rotate_in_use(&install, &minio, &replicas, &first, "annotate").await;
-    rotate_in_use(&install, &minio, &replicas, &second, "delete").await;
+    let third = rotate_in_use(&install, &minio, &replicas, &second, "delete").await;
+    successor_of_a_revoked_key(&install, &minio, &replicas, &third).await;
+}
+
+/// The publisher's own token is of the revoked key: the credentials that it has already let the successor out. Both replicas sign with
+/// that as soon as they have seen it there.
+async fn successor_of_a_revoked_key(
+    install: &Install,
+    minio: &Minio,
+    replicas: &[Process],
+    revoked: &str,
+) {
+    annotate(install, "revoke", revoked).await;
+    let (_, subject) = install.good_token().await;
+    for replica in replicas {
+        let token = eventually("a token of the successor", async || {
+            let answer = replica.exchange(install, &subject).await;
+            let is_token = answer.status() == 200;
+            let token = answer.text().await.unwrap();
+            (is_token && kid(&token) != revoked).then_some(token)
+        })
+        .await;
+        assert_eq!(minio.refuses(&token).await, None);
+    }
+    let certs = minio.document(CERTS).await.unwrap();
+    assert!(!ids(&certs.text).iter().any(|id| id == revoked));
+}
+
+fn kid(token: &str) -> String {
+    jsonwebtoken::decode_header(token).unwrap().kid.unwrap()
 }
 
 /// A new key, while tokens of both replicas are taken to MinIO one after another: it takes each. Returns the key that signs then.
@@ -96,7 +125,7 @@ async fn rotate_in_use(
             let token = replica.grants(install, &subject).await;
             let refusal = minio.refuses(&token).await;
             assert_eq!(refusal, None, "{kind}: {} tokens before", signers.len());
-            signers.push(jsonwebtoken::decode_header(&token).unwrap().kid.unwrap());
+            signers.push(kid(&token));
         }
         signers.last().filter(|last| *last != before).cloned()
     })
