@@ -1,6 +1,8 @@
 //! The cluster's ServiceAccounts: their annotations by a watch of metadata, and one bounded request for one that the watch has not seen yet.
 
 mod miss;
+#[cfg(test)]
+mod tests;
 
 use std::collections::HashMap;
 use std::sync::{Arc, PoisonError, RwLock};
@@ -17,7 +19,7 @@ use sts_core::ident::{Namespace, ServiceAccountName};
 use svc_runtime::log::chain;
 use svc_runtime::{Condition, Shutdown};
 use thiserror::Error;
-use tokio::sync::Semaphore;
+use tokio::sync::{AcquireError, Semaphore};
 use tokio::time::timeout;
 
 use crate::identity::{Account, IdentityFacts, Lookup};
@@ -48,7 +50,7 @@ struct Source {
     client: Client,
     prefix: String,
     patience: Duration,
-    /// Requests at once; more are not worth waiting for.
+    /// Requests at once; others wait for their turn as long as the patience lasts.
     requests: Arc<Semaphore>,
     misses: Arc<Misses>,
 }
@@ -59,15 +61,28 @@ impl std::fmt::Debug for Source {
     }
 }
 
+/// Why a request for a ServiceAccount has no answer.
+#[derive(Debug, Error)]
+enum LookupError {
+    /// Nobody is let through any more, which no code of ours brings about.
+    #[error("no more requests are made")]
+    Closed(#[source] AcquireError),
+    /// The API server did not answer, or not with a ServiceAccount.
+    #[error("the API server gives no answer")]
+    Request(#[source] kube::Error),
+}
+
 impl Source {
-    /// One request for one ServiceAccount.
+    /// One request for one ServiceAccount, when its turn has come.
     async fn get(
         &self,
         namespace: &Namespace,
         name: &ServiceAccountName,
-    ) -> Result<Option<Arc<Account>>, kube::Error> {
+    ) -> Result<Option<Arc<Account>>, LookupError> {
+        let _permit = self.requests.acquire().await.map_err(LookupError::Closed)?;
         let api: Api<ServiceAccount> = Api::namespaced(self.client.clone(), namespace.as_str());
-        let found = api.get_metadata_opt(name.as_str()).await?;
+        let found = api.get_metadata_opt(name.as_str()).await;
+        let found = found.map_err(LookupError::Request)?;
         Ok(found.map(|found| {
             let annotations = found.metadata.annotations.unwrap_or_default();
             Arc::new(Account::read(&self.prefix, &annotations))
@@ -135,7 +150,8 @@ impl Accounts {
     /// What is there is not kept: the watch brings the same, and later changes with it.
     ///
     /// Whoever reaches the pod network can post a review, and kube writes both names into the request's path as they are: only what can be
-    /// the name of a ServiceAccount is asked for. Nothing else can be there.
+    /// the name of a ServiceAccount is asked for. Nothing else can be there. Reviews that wait for one account make one request and take one
+    /// turn, so a Job's pods do not turn each other away; and a flood of other names delays a pod, by no more than the patience.
     async fn ask(&self, namespace: &str, name: &str) -> Lookup {
         let Some(source) = &self.source else {
             return Lookup::Missing;
@@ -144,9 +160,6 @@ impl Accounts {
             (Namespace::parse(namespace), ServiceAccountName::parse(name))
         else {
             return Lookup::Missing;
-        };
-        let Ok(_permit) = source.requests.try_acquire() else {
-            return Lookup::Unanswered;
         };
         let key = format!("{namespace}/{name}");
         let looked = source.misses.look(&key, source.get(&namespace, &name));
@@ -265,95 +278,5 @@ impl Known {
 const PAGE: u32 = 500;
 /// How long the API server keeps one watch open. A new watch is one small request.
 const WATCH_SECONDS: u32 = 60;
-/// Of pods whose ServiceAccounts are not known yet, at once.
+/// For ServiceAccounts that are not known yet, at once.
 const REQUESTS: usize = 64;
-
-#[cfg(test)]
-mod tests {
-    use std::convert::Infallible;
-    use std::sync::Mutex;
-
-    use axum::http::{Request, Response};
-    use futures_util::future::join_all;
-    use kube::client::Body;
-    use tokio::time::{advance, sleep};
-
-    use super::*;
-    use crate::review::parse_review;
-
-    /// An API server without ServiceAccounts, and what was asked of it.
-    #[derive(Clone, Default)]
-    struct Asked(Arc<Mutex<Vec<String>>>);
-
-    impl Asked {
-        fn accounts(&self) -> Accounts {
-            let asked = self.clone();
-            let answer = move |request: Request<Body>| {
-                asked.0.lock().unwrap().push(request.uri().to_string());
-                async {
-                    sleep(Duration::from_millis(50)).await;
-                    let body = r#"{"kind":"Status","apiVersion":"v1","status":"Failure","reason":"NotFound","code":404}"#;
-                    let response = Response::builder().status(404);
-                    Ok::<_, Infallible>(
-                        response.body(Body::from(body.as_bytes().to_vec())).unwrap(),
-                    )
-                }
-            };
-            let client = Client::new(tower::service_fn(answer), "default");
-            Accounts::new(client, "eks.amazonaws.com", Duration::from_secs(1))
-        }
-
-        fn times(&self) -> usize {
-            self.0.lock().unwrap().len()
-        }
-    }
-
-    async fn lookup(accounts: &Accounts, namespace: &str, name: &str) -> Lookup {
-        let review = serde_json::json!({
-            "apiVersion": "admission.k8s.io/v1", "kind": "AdmissionReview",
-            "request": {
-                "uid": "1", "kind": {"group": "", "version": "v1", "kind": "Pod"}, "operation": "CREATE", "namespace": namespace,
-                "object": {"spec": {"serviceAccountName": name, "containers": []}},
-            },
-        });
-        let body = review.to_string();
-        let review = parse_review(body.as_bytes()).unwrap();
-        accounts.facts(&review).await.lookup
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn what_cannot_be_a_service_account_is_missing_and_never_asked_for() {
-        let asked = Asked::default();
-        let accounts = asked.accounts();
-        for (namespace, name) in [
-            ("../../../apis", "app"),
-            ("apps", "../secrets/key"),
-            ("apps", "app?watch=true"),
-            ("apps", "app/token"),
-            ("apps", ".."),
-            ("apps#", "app"),
-            ("", "app"),
-            ("Apps", "app"),
-            ("apps.other", "app"),
-        ] {
-            let lookup = lookup(&accounts, namespace, name).await;
-            assert!(matches!(lookup, Lookup::Missing), "{namespace} {name}");
-        }
-        assert_eq!(asked.times(), 0);
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn a_flood_of_reviews_for_one_missing_account_costs_one_request_a_second() {
-        let asked = Asked::default();
-        let accounts = asked.accounts();
-        for _ in 0..10 {
-            let answers = join_all((0..REQUESTS).map(|_| lookup(&accounts, "apps", "app"))).await;
-            let missing = |answer| matches!(answer, Lookup::Missing);
-            assert!(answers.into_iter().all(missing));
-        }
-        assert_eq!(asked.times(), 1);
-        advance(Duration::from_secs(1)).await;
-        drop(lookup(&accounts, "apps", "app").await);
-        assert_eq!(asked.times(), 2);
-    }
-}
