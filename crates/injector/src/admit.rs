@@ -68,12 +68,11 @@ pub fn admit(
             injected(settings, plan, &pod, hints)
         }
         Decision::Skip(reason) => {
-            let hints = if reason.is_of_the_pod() {
-                hints()
-            } else {
-                Vec::new()
-            };
-            (untouched(hints), skipped(*reason, Vec::new()))
+            let mut warnings: Vec<_> = reason.warning().map(str::to_owned).into_iter().collect();
+            if reason.is_of_the_pod() {
+                warnings.extend(hints());
+            }
+            (untouched(warnings), skipped(*reason, Vec::new()))
         }
     };
     let body =

@@ -1,21 +1,22 @@
 //! What in a pod stands where ours has to go: names, volumes, mounts, variables. We only ever add,
 //! so a collision is a refusal; what is ours already is not a collision.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use serde_json::Value;
 
 use crate::identity::{Identity, TokenVolume};
-use crate::plan::{Grant, Plan, SidecarPlan, TokensVolume};
+use crate::intact::spoilt_field;
+use crate::plan::{Grant, Plan, SidecarPlan, TokensVolume, asker};
 use crate::pod::{
     ContainerView, EmptyDirView, MountView, PodView, SourceView, SpecView, Text, VolumeView,
 };
 use crate::refusal::Refusal;
 use crate::review::{PodName, Shown};
-use crate::settings::{EndpointSettings, IdentityToken, Settings};
+use crate::settings::{EndpointSettings, IdentityToken, Settings, SidecarForm};
 use crate::sidecar::{
-    ENDPOINTS_ENV, FIRST_TOKEN_NAME, List, PROJECTED_PATH, PROJECTED_VOLUME, SIDECAR_NAME,
-    SUBJECT_VOLUME, TOKENS_PATH, TOKENS_VOLUME, difference, endpoints_value, roles,
+    ENDPOINTS_ENV, FILES_ENV, FIRST_TOKEN_NAME, List, PROJECTED_PATH, PROJECTED_VOLUME, Role,
+    SIDECAR_NAME, SUBJECT_VOLUME, TOKENS_PATH, TOKENS_VOLUME, endpoints_value, roles,
 };
 
 /// Refuses endpoints of one pod that set the same variable.
@@ -63,7 +64,7 @@ pub(crate) fn pod(
 ) -> Result<(), Refusal> {
     let spec = &pod.spec;
     sidecar(settings, plan.sidecar.as_ref(), name, pod)?;
-    volumes(plan, name, spec)?;
+    volumes(settings, plan, name, spec)?;
     for container in others(spec) {
         if plan.sidecar.is_some() {
             own_volumes_mounts(name, container)?;
@@ -89,10 +90,27 @@ pub(crate) fn served_besides<'a>(
     let IdentityToken::Sidecar(more) = &settings.identity.as_ref()?.token else {
         return None;
     };
-    let served = ours(spec).find_map(|(_, _, container)| served(container))?;
-    let both = endpoints.iter().copied().chain([more]);
-    let is_besides = !endpoints.contains(&more) && served == endpoints_value(both);
-    is_besides.then_some(more)
+    let is_besides = !endpoints.iter().any(|one| one.name == more.name);
+    let both: Vec<_> = endpoints.iter().copied().chain([more]).collect();
+    (is_besides && serves_exactly(&both, spec)).then_some(more)
+}
+
+/// Whether the pod has a sidecar of ours that was made for these endpoints, wherever they were then.
+pub(crate) fn serves_exactly(endpoints: &[&EndpointSettings], spec: &SpecView<'_>) -> bool {
+    let wanted: BTreeSet<_> = endpoints.iter().map(|one| one.name.as_str()).collect();
+    let served = ours(spec).find_map(|(_, _, container)| served(container));
+    served.is_some_and(|served| names(served) == wanted)
+}
+
+/// The names in a value of [`ENDPOINTS_ENV`].
+fn names(served: &str) -> BTreeSet<&str> {
+    let name = |entry| str::split_once(entry, '=').map_or(entry, |(name, _)| name);
+    entries(served).into_iter().map(name).collect()
+}
+
+/// Whether the pod has a container of that name that is served.
+pub(crate) fn has_container(name: &str, spec: &SpecView<'_>) -> bool {
+    others(spec).any(|container| container.name.as_str() == name)
 }
 
 /// Whether this is a container of ours, by name; the names of a pod's containers are unique.
@@ -139,6 +157,8 @@ fn served<'c>(container: &'c ContainerView<'_>) -> Option<&'c str> {
     entry.value.as_ref().map(Text::as_str)
 }
 
+/// A container of our name is ours if it is where we put one, and names endpoints. Whatever settings it was made by, it stays, if it works
+/// by them and ours.
 fn sidecar(
     settings: &Settings,
     plan: Option<&SidecarPlan<'_>>,
@@ -147,34 +167,56 @@ fn sidecar(
 ) -> Result<(), Refusal> {
     let Some(plan) = plan else { return Ok(()) };
     for (list, index, container) in ours(&pod.spec) {
-        let own_name = container.name.as_str();
-        let mut wanted = roles(settings.sidecar.form).iter();
-        let wanted =
-            wanted.find(|(place, role)| *place == list && role.container_name() == own_name);
-        let image = container.image.as_ref().map(Text::as_str);
-        let (Some((_, role)), true) = (wanted, image == Some(settings.sidecar.image.as_str()))
-        else {
+        let own_name = known(container.name.as_str());
+        let (Some(role), Some(served)) = (role_at(list, own_name), served(container)) else {
             return Err(Refusal::ContainerNameTaken {
                 pod: name.clone(),
-                container: known(own_name),
+                container: own_name,
+                key: asker(settings, plan.endpoints.first().copied()),
             });
         };
-        if served(container) != Some(&endpoints_value(plan.endpoints.iter().copied())) {
+        if !serves_exactly(&plan.endpoints, &pod.spec) {
             return Err(Refusal::SidecarOutdated {
                 pod: name.clone(),
-                container: role.container_name(),
+                container: own_name,
+            });
+        }
+        let wanted = endpoints_value(plan.endpoints.iter().copied());
+        let files = container.variable(FILES_ENV);
+        let files = files.and_then(|entry| entry.value.as_ref().map(Text::as_str));
+        let mut configured = roles(settings.sidecar.form).iter();
+        let is_by_ours = configured.any(|(_, one)| *one == role)
+            && entries(served) == entries(&wanted)
+            && files == plan.files.as_deref();
+        if !is_by_ours {
+            return Err(Refusal::OtherSettings {
+                pod: name.clone(),
+                part: format!("container {own_name}"),
             });
         }
         let found = whole(pod.json, list, index);
-        if let Some(part) = difference(&settings.sidecar, plan, *role, &found) {
+        if let Some(part) = spoilt_field(role, plan.user, &found) {
             return Err(Refusal::SidecarChanged {
                 pod: name.clone(),
-                container: role.container_name(),
-                part: Shown(&part).to_string(),
+                container: own_name,
+                part: part.to_owned(),
             });
         }
     }
     Ok(())
+}
+
+/// What a container of ours is for, by its place and name, in whichever form of the sidecar.
+fn role_at(list: List, name: &str) -> Option<Role> {
+    let forms = [SidecarForm::Native, SidecarForm::Classic];
+    let mut all = forms.into_iter().flat_map(roles);
+    let found = all.find(|(place, role)| *place == list && role.container_name() == name);
+    found.map(|(_, role)| *role)
+}
+
+/// The endpoints in a value of [`ENDPOINTS_ENV`], whose order does not matter.
+fn entries(served: &str) -> BTreeSet<&str> {
+    served.split(',').collect()
 }
 
 fn known(name: &str) -> &'static str {
@@ -193,7 +235,12 @@ fn whole(json: &str, list: List, index: usize) -> Value {
     container.cloned().unwrap_or_default()
 }
 
-fn volumes(plan: &Plan<'_>, name: &PodName, spec: &SpecView<'_>) -> Result<(), Refusal> {
+fn volumes(
+    settings: &Settings,
+    plan: &Plan<'_>,
+    name: &PodName,
+    spec: &SpecView<'_>,
+) -> Result<(), Refusal> {
     let brings = plan.sidecar.as_ref().map(|sidecar| sidecar.volume);
     let has_tokens = spec
         .volumes
@@ -215,6 +262,12 @@ fn volumes(plan: &Plan<'_>, name: &PodName, spec: &SpecView<'_>) -> Result<(), R
             }
             (SUBJECT_VOLUME, Some(sidecar)) => {
                 let is_ours = has_tokens_of(&sidecar.endpoints, volume, |one| one.name.clone());
+                if !is_ours && ours(spec).next().is_some() {
+                    return Err(Refusal::OtherSettings {
+                        pod: name.clone(),
+                        part: format!("volume {SUBJECT_VOLUME}"),
+                    });
+                }
                 (!is_ours).then_some(SUBJECT_VOLUME)
             }
             (PROJECTED_VOLUME, _) if !projected.is_empty() => {
@@ -230,8 +283,9 @@ fn volumes(plan: &Plan<'_>, name: &PodName, spec: &SpecView<'_>) -> Result<(), R
                 volume,
             });
         }
-        let identity = plan.identity.as_ref().map(|identity| &identity.volume);
-        identity.map_or(Ok(()), |wanted| identity_volume(wanted, name, volume))?;
+        if let Some(identity) = &plan.identity {
+            identity_volume(settings, identity, name, volume)?;
+        }
     }
     Ok(())
 }
@@ -270,10 +324,12 @@ fn has_tokens_of(
 /// A volume of this name without a token in it would leave the container without its credentials, and the SDK with its node's. One with
 /// a token, of whatever audience and life, is what the pod's author wants.
 fn identity_volume(
-    wanted: &TokenVolume,
+    settings: &Settings,
+    identity: &Identity<'_>,
     name: &PodName,
     volume: &VolumeView<'_>,
 ) -> Result<(), Refusal> {
+    let wanted = &identity.volume;
     let Some(projected) = &wanted.projected else {
         return Ok(());
     };
@@ -287,6 +343,7 @@ fn identity_volume(
     Err(Refusal::TokenVolumeTaken {
         pod: name.clone(),
         volume: wanted.name.clone(),
+        key: identity.origin.asker(settings),
     })
 }
 

@@ -3,7 +3,7 @@
 use svc_runtime::tls::CaBundle;
 
 use crate::identity::{IdentityFacts, Lookup, SKIP_LABEL, resolve};
-use crate::plan::{Asked, Plan, labelled, plan_of_account, plan_of_labels};
+use crate::plan::{Asked, OfAccount, Plan, labelled, plan_of_account, plan_of_labels};
 use crate::pod::PodView;
 use crate::refusal::Refusal;
 use crate::review::{Operation, RequestFacts, Shown, Target};
@@ -53,6 +53,8 @@ pub enum SkipReason {
     NotCreate,
     /// Its labels say so.
     OptedOut,
+    /// Its labels' sidecar was made before its ServiceAccount was known, and serves it not.
+    SidecarWithoutAccount,
     /// The request is about a part of a pod.
     Subresource,
     /// No label of ours.
@@ -63,7 +65,11 @@ impl SkipReason {
     /// Whether its author may have meant something else: then there is something to tell.
     pub(crate) fn is_of_the_pod(self) -> bool {
         match self {
-            Self::AccountUnanswered | Self::Labelled | Self::NoRole | Self::Unlabelled => true,
+            Self::AccountUnanswered
+            | Self::Labelled
+            | Self::NoRole
+            | Self::SidecarWithoutAccount
+            | Self::Unlabelled => true,
             Self::AlreadyInjected
             | Self::ExcludedNamespace
             | Self::MirrorPod
@@ -71,6 +77,13 @@ impl SkipReason {
             | Self::OptedOut
             | Self::Subresource => false,
         }
+    }
+
+    /// What the pod's author has to know of it in any case.
+    pub(crate) fn warning(self) -> Option<&'static str> {
+        (self == Self::SidecarWithoutAccount).then_some(
+            "kube-sts: its sidecar was made before its ServiceAccount's role was known: create it anew to get that",
+        )
     }
 
     /// Stable name for metrics, logs and audit annotations.
@@ -84,6 +97,7 @@ impl SkipReason {
             Self::NoRole => "no_role",
             Self::NotCreate => "not_create",
             Self::OptedOut => "opted_out",
+            Self::SidecarWithoutAccount => "sidecar_without_account",
             Self::Subresource => "subresource",
             Self::Unlabelled => "unlabelled",
         }
@@ -162,8 +176,8 @@ fn of_account<'a>(asked: &Asked<'a, '_>, facts: &IdentityFacts) -> Decision<'a> 
     };
     let endpoint = identity.endpoint;
     match plan_of_account(asked, identity) {
-        Ok(Some(plan)) => Decision::Inject(Box::new(plan)),
-        Ok(None) => Decision::Skip(SkipReason::Labelled),
+        Ok(OfAccount::Plan(plan)) => Decision::Inject(plan),
+        Ok(OfAccount::Skip(reason)) => Decision::Skip(reason),
         Err(refusal) => Decision::Deny {
             refusal,
             endpoints: endpoint.into_iter().collect(),

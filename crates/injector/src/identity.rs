@@ -16,11 +16,11 @@ mod roles;
 use std::sync::Arc;
 
 use crate::annotations::AnnotationValue;
-use crate::settings::EndpointSettings;
+use crate::settings::{EndpointSettings, Settings};
 
+pub(crate) use account::{AUDIENCE, CONTAINER_ROLE, EXPIRATION, ROLE, nearest};
 pub use account::{Account, Misspelt};
-pub(crate) use account::{ROLE, nearest};
-pub(crate) use container::{additions, credential_variables};
+pub(crate) use container::{AGENT_URI, additions, credential_variables, is_alone, is_other, kept};
 pub(crate) use glob::matches;
 pub(crate) use resolve::{in_container, resolve};
 pub use roles::Roles;
@@ -60,7 +60,7 @@ pub struct Identity<'a> {
     pub volume: TokenVolume,
     /// The token's file, as a container sees it.
     pub token_file: String,
-    /// The endpoint whose token it is; `None`: the kubelet's.
+    /// The endpoint whose token it is, or whose audience a kubelet's token has; `None`: no endpoint of ours is concerned.
     pub endpoint: Option<&'a EndpointSettings>,
     /// The region.
     pub region: Option<&'a str>,
@@ -73,14 +73,6 @@ pub struct Identity<'a> {
 }
 
 impl Identity<'_> {
-    /// The role of all containers that have none of their own.
-    pub(crate) fn role(&self) -> Option<&AnnotationValue> {
-        match &self.credentials {
-            Credentials::Agent { .. } => None,
-            Credentials::WebIdentity(roles) => roles.of_pod(),
-        }
-    }
-
     /// The containers that annotations name.
     pub(crate) fn named_containers(&self) -> impl Iterator<Item = &str> {
         let roles = match &self.credentials {
@@ -113,6 +105,18 @@ impl Origin {
             Self::ConfigMap => "config_map",
             Self::Pod => "pod_annotation",
             Self::ServiceAccount => "service_account",
+        }
+    }
+
+    /// What asks for the token, as a refusal names it behind "the".
+    pub(crate) fn asker(self, settings: &Settings) -> String {
+        let prefix = settings.identity.as_ref();
+        let prefix = prefix.map_or("", |identity| identity.prefix.as_str());
+        match self {
+            Self::Agent => "entry of its ServiceAccount for EKS Pod Identity".to_owned(),
+            Self::ConfigMap => "ConfigMap's entry of its ServiceAccount".to_owned(),
+            Self::Pod => format!("annotation {prefix}/{CONTAINER_ROLE}<container>"),
+            Self::ServiceAccount => format!("annotation {prefix}/{ROLE} of its ServiceAccount"),
         }
     }
 }

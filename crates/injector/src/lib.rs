@@ -12,6 +12,7 @@
 
 mod ca_bundle;
 mod collide;
+mod intact;
 mod listed;
 mod near_miss;
 mod preview;

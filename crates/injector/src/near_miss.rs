@@ -2,10 +2,10 @@
 //! ServiceAccount. They are warnings, since each of them may be meant as it is.
 
 use crate::decide::Entry;
-use crate::identity::{IdentityFacts, Lookup, Misspelt, ROLE, nearest};
+use crate::identity::{AUDIENCE, EXPIRATION, IdentityFacts, Lookup, Misspelt, ROLE, nearest};
 use crate::pod::{Pairs, PodView};
 use crate::review::Shown;
-use crate::settings::{KEY_PREFIX, Settings};
+use crate::settings::{IdentitySettings, IdentityToken, KEY_PREFIX, Settings};
 use crate::warnings::short;
 use crate::wishes::KEYS;
 
@@ -18,6 +18,7 @@ pub(crate) fn near_misses(settings: &Settings, entry: Entry<'_>, pod: &PodView<'
     let mut hints: Vec<String> = of_annotations.chain(of_labels).collect();
     if let Entry::ServiceAccount(facts) = entry {
         hints.extend(of_account(facts));
+        hints.extend(without_effect(settings, facts, pod));
     }
     hints
 }
@@ -82,6 +83,8 @@ fn did_you_mean(what: &str, found: &str, meant: &str) -> String {
 
 fn of_account(facts: &IdentityFacts) -> Option<String> {
     match &facts.lookup {
+        // It gets its credentials by another way.
+        Lookup::Missing | Lookup::Unanswered if facts.has_agent => None,
         Lookup::Found(account) => {
             let Misspelt { found, meant } = account.misspelt.as_ref()?;
             Some(did_you_mean(
@@ -90,9 +93,14 @@ fn of_account(facts: &IdentityFacts) -> Option<String> {
                 meant,
             ))
         }
+        Lookup::Missing if is_listed(facts) => None,
         Lookup::Missing => {
             Some("kube-sts: its ServiceAccount does not exist: it gets no credentials".to_owned())
         }
+        Lookup::Unanswered if is_listed(facts) => Some(
+            "kube-sts: its ServiceAccount could not be looked up: it gets what the ConfigMap says"
+                .to_owned(),
+        ),
         Lookup::Unanswered => Some(
             "kube-sts: its ServiceAccount could not be looked up: it may lack its credentials"
                 .to_owned(),
@@ -101,10 +109,48 @@ fn of_account(facts: &IdentityFacts) -> Option<String> {
     }
 }
 
+fn is_listed(facts: &IdentityFacts) -> bool {
+    facts
+        .listed
+        .as_ref()
+        .is_some_and(|listed| listed.has_role())
+}
+
+/// Annotations about the kubelet's token, where the token is an endpoint's: audience and life are the endpoint's too.
+fn without_effect(settings: &Settings, facts: &IdentityFacts, pod: &PodView<'_>) -> Vec<String> {
+    let Some(IdentitySettings {
+        token: IdentityToken::Sidecar(endpoint),
+        prefix,
+        ..
+    }) = &settings.identity
+    else {
+        return Vec::new();
+    };
+    let account = match &facts.lookup {
+        Lookup::Found(account) if account.has_role() && !facts.has_agent => account,
+        Lookup::Found(_) | Lookup::Missing | Lookup::Unanswered | Lookup::Unasked => {
+            return Vec::new();
+        }
+    };
+    let has_expiration = account.token_seconds.is_some()
+        || pod.annotation(&format!("{prefix}/{EXPIRATION}")).is_some();
+    let audience = account.audience.is_some().then_some(AUDIENCE);
+    let expiration = has_expiration.then_some(EXPIRATION);
+    let names = audience.into_iter().chain(expiration);
+    names
+        .map(|name| {
+            short(format!(
+                "kube-sts: annotation {prefix}/{name} does nothing: the token is endpoint {}'s",
+                endpoint.name
+            ))
+        })
+        .collect()
+}
+
 /// What a pod may say with the prefix of the ServiceAccounts' annotations.
 const POD_NAMES: [&str; 4] = [
     "include-containers",
     "role-session-name",
     "skip-containers",
-    "token-expiration",
+    EXPIRATION,
 ];

@@ -1,16 +1,20 @@
 //! What a pod gets: from its labels, or from its ServiceAccount, or from both by one sidecar.
 
+mod of_account;
+
 use svc_runtime::tls::CaBundle;
 
 use crate::annotations::{AnnotationProblem, AnnotationValue};
 use crate::collide;
-use crate::identity::{Identity, ROLE};
+use crate::identity::{Identity, Origin};
 use crate::pod::PodView;
 use crate::refusal::Refusal;
 use crate::review::RequestFacts;
-use crate::settings::{AWS_ROLE_ARN, AWS_TOKEN_FILE, EndpointSettings, InjectionMode, Settings};
+use crate::settings::{EndpointSettings, InjectionMode, Settings};
 use crate::sidecar::files_value;
 use crate::wishes::Wishes;
+
+pub(crate) use of_account::{OfAccount, plan_of_account};
 
 /// What a pod gets.
 #[derive(Debug, PartialEq, Eq)]
@@ -62,14 +66,12 @@ pub enum TokensVolume {
 }
 
 impl<'a> Plan<'a> {
-    /// The endpoints concerned.
+    /// The endpoints concerned, each once.
     pub fn endpoints(&self) -> impl Iterator<Item = &'a EndpointSettings> {
         let labelled = self.grants.iter().map(|(endpoint, _)| *endpoint);
-        labelled.chain(
-            self.identity
-                .as_ref()
-                .and_then(|identity| identity.endpoint),
-        )
+        let of_account = self.identity.as_ref().and_then(|one| one.endpoint);
+        let more = of_account.filter(|more| labelled.clone().all(|one| one.name != more.name));
+        labelled.chain(more)
     }
 
     /// The endpoints whose tokens the kubelet projects.
@@ -123,53 +125,6 @@ pub(crate) fn plan_of_labels<'a>(
     };
     collide::pod(asked.settings, &plan, &asked.request.pod, asked.pod)?;
     Ok(Some(plan))
-}
-
-/// What the ServiceAccount gives; nothing if a label gives the same variables. The labels' sidecar serves it too, so theirs are part of
-/// the plan where it needs one.
-pub(crate) fn plan_of_account<'a>(
-    asked: &Asked<'a, '_>,
-    identity: Identity<'a>,
-) -> Result<Option<Plan<'a>>, Refusal> {
-    let labelled = labelled(asked.settings, asked.pod);
-    let labelled: Vec<_> = labelled
-        .into_iter()
-        .filter(|(_, label)| *label == OPT_IN)
-        .collect();
-    if labelled.iter().any(|(endpoint, _)| is_for_aws(endpoint)) {
-        return Ok(None);
-    }
-    let plan = match identity.endpoint {
-        None => Plan {
-            grants: Vec::new(),
-            identity: Some(identity),
-            sidecar: None,
-        },
-        Some(endpoint) => {
-            let grants = grants(asked, &labelled)?;
-            let served = grants
-                .iter()
-                .map(|(endpoint, _)| *endpoint)
-                .filter(|one| is_served(one));
-            let mut roles = wanted(&grants);
-            roles.extend(identity.role().map(|role| (endpoint, role.clone())));
-            let sidecar = sidecar(asked, served.chain([endpoint]).collect(), roles)?;
-            Plan {
-                grants,
-                identity: Some(identity),
-                sidecar,
-            }
-        }
-    };
-    collide::pod(asked.settings, &plan, &asked.request.pod, asked.pod)?;
-    Ok(Some(plan))
-}
-
-fn is_for_aws(endpoint: &EndpointSettings) -> bool {
-    let names = [&endpoint.token_env, &endpoint.annotation_env];
-    names
-        .iter()
-        .any(|name| *name == AWS_ROLE_ARN || *name == AWS_TOKEN_FILE)
 }
 
 fn is_served(endpoint: &EndpointSettings) -> bool {
@@ -240,15 +195,7 @@ fn sidecar<'a>(
         return Ok(None);
     };
     let name = &asked.request.pod;
-    let identity = asked.settings.identity.as_ref();
-    let key = match (first.key.as_str(), identity) {
-        ("", Some(identity)) => format!(
-            "annotation {}/{ROLE} of its ServiceAccount",
-            identity.prefix
-        ),
-        (label, _) => format!("label {label}"),
-    };
-    runs_where_we_can(key, asked)?;
+    runs_where_we_can(asker(asked.settings, Some(first)), asked)?;
     let wishes = Wishes::parse(name, asked.pod)?;
     let server_ca = asked.server_ca;
     let server_ca = server_ca.ok_or_else(|| Refusal::ServerCaMissing { pod: name.clone() })?;
@@ -264,6 +211,14 @@ fn sidecar<'a>(
         user: wishes.user(&asked.pod.spec),
         volume: wishes.volume,
     }))
+}
+
+/// What asks for an endpoint's token, as a refusal names it.
+pub(crate) fn asker(settings: &Settings, endpoint: Option<&EndpointSettings>) -> String {
+    match endpoint.map_or("", |endpoint| endpoint.key.as_str()) {
+        "" => Origin::ServiceAccount.asker(settings),
+        label => format!("label {label}"),
+    }
 }
 
 fn runs_where_we_can(key: String, asked: &Asked<'_, '_>) -> Result<(), Refusal> {

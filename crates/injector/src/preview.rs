@@ -4,7 +4,6 @@
 use sts_core::ident::{ClusterName, LabelKey, Namespace, Role, ServiceAccountName};
 use sts_core::policy::{Attributes, KnownLabels, Labels, Policy, Refusal};
 
-use crate::identity::Credentials;
 use crate::plan::Plan;
 use crate::pod::{PodView, Text};
 use crate::review::RequestFacts;
@@ -90,14 +89,9 @@ fn would_refuse(
     }
 }
 
-/// The role that a pod wishes for from an endpoint.
+/// The role that the sidecar asks an endpoint for.
 fn role(plan: &Plan<'_>, endpoint: &EndpointSettings) -> Option<Role> {
-    let granted = plan.grants.iter().find(|(one, _)| *one == endpoint);
-    if let Some((_, annotation)) = granted {
-        return Role::parse(annotation.as_str()).ok();
-    }
-    match &plan.identity.as_ref()?.credentials {
-        Credentials::Agent { .. } => None,
-        Credentials::WebIdentity(roles) => Role::parse(roles.of("")?.as_str()).ok(),
-    }
+    let mut roles = plan.sidecar.iter().flat_map(|sidecar| &sidecar.roles);
+    let (_, role) = roles.find(|(one, _)| one.name == endpoint.name)?;
+    Role::parse(role.as_str()).ok()
 }

@@ -10,11 +10,13 @@ use crate::settings::{AnnotationShape, expected};
 pub enum Refusal {
     /// The ServiceAccount could not be looked up, and the operator wants pods to wait then.
     #[error(
-        "pod {pod}: the API server did not say what its ServiceAccount is in time: try again in a few seconds"
+        "pod {pod}: the API server did not say in time which role ServiceAccount {account} has: try again in a few seconds, or have an operator look into the injector's log, and whether it may get ServiceAccounts"
     )]
     AccountUnanswered {
         /// The pod.
         pod: PodName,
+        /// The ServiceAccount, made printable.
+        account: String,
     },
     /// The annotation's value is not of the endpoint's shape.
     #[error(
@@ -46,13 +48,15 @@ pub enum Refusal {
     },
     /// A container has our sidecar's name, but is another.
     #[error(
-        "pod {pod}: container name {container} belongs to the sidecar that kube-sts adds, and this one is not it: rename or remove the container"
+        "pod {pod}: container name {container} belongs to the sidecar that {key} asks for, and this one is not it: rename or remove the container, or remove the {key}"
     )]
     ContainerNameTaken {
         /// The pod.
         pod: PodName,
         /// The name.
         container: &'static str,
+        /// What asks for the token: a label, or an annotation of its ServiceAccount.
+        key: String,
     },
     /// The API server asks for an endpoint that is not in the configuration we run with.
     #[error(
@@ -110,6 +114,16 @@ pub enum Refusal {
         /// Our path.
         path: &'static str,
     },
+    /// What the pod has of ours was made by other settings than those we run with: by another replica, shortly before or after a change.
+    #[error(
+        "pod {pod}: its {part} was made by another configuration than this injector has now: try again in a minute; if the manifest has it, remove it there, it is added anew"
+    )]
+    OtherSettings {
+        /// The pod.
+        pod: PodName,
+        /// What was made.
+        part: String,
+    },
     /// The role of a ServiceAccount, or of a container, is none.
     #[error("pod {pod}: {place} {problem}; expected {}: correct it there", expected(*shape))]
     RoleInvalid {
@@ -134,6 +148,20 @@ pub enum Refusal {
         /// The namespace, made printable.
         namespace: String,
     },
+    /// One token cannot be for two roles.
+    #[error(
+        "pod {pod}: {first} and {second} name two roles, but the token of endpoint {endpoint} is for one: name the same role in both, or remove one of them"
+    )]
+    RolesDiffer {
+        /// The pod.
+        pod: PodName,
+        /// The endpoint.
+        endpoint: String,
+        /// Where a role is written.
+        first: String,
+        /// Where the other is.
+        second: String,
+    },
     /// The certificate of the STS's CA is not published yet.
     #[error(
         "pod {pod}: the STS has not published its CA certificate yet: try again in a few seconds"
@@ -152,9 +180,9 @@ pub enum Refusal {
         /// The annotation.
         key: String,
     },
-    /// The pod has our sidecar, but not as we make it.
+    /// The pod has our sidecar, but changed so that it does not work or is less confined.
     #[error(
-        "pod {pod}: {part} of its container {container} is not as kube-sts writes it: remove the container from the manifest, it is added anew, or keep other webhooks from changing it"
+        "pod {pod}: {part} of its container {container} is not as kube-sts needs it: remove the container from the manifest, it is added anew, or keep other webhooks from changing it"
     )]
     SidecarChanged {
         /// The pod.
@@ -166,7 +194,7 @@ pub enum Refusal {
     },
     /// The pod came with our sidecar, made for other endpoints.
     #[error(
-        "pod {pod}: its container {container} was made for other endpoints than its labels name: remove the container from the manifest, it is added anew"
+        "pod {pod}: its container {container} was made for other endpoints than its labels and its ServiceAccount ask for: remove the container from the manifest, it is added anew"
     )]
     SidecarOutdated {
         /// The pod.
@@ -188,13 +216,15 @@ pub enum Refusal {
     },
     /// A volume has the name of the token's, but has no token.
     #[error(
-        "pod {pod}: volume name {volume} belongs to the volume of the pod's token, and this one has none: rename or remove the volume"
+        "pod {pod}: volume name {volume} belongs to the volume of the token that {key} asks for, and this one has none: rename or remove the volume, or remove the {key}"
     )]
     TokenVolumeTaken {
         /// The pod.
         pod: PodName,
         /// The name.
         volume: String,
+        /// What asks for the token.
+        key: String,
     },
     /// The pod wants to bring a volume, but does not.
     #[error(
@@ -265,8 +295,10 @@ impl Refusal {
             Self::HostNetwork { .. } => "host_network",
             Self::LabelValue { .. } => "label_value",
             Self::MountTaken { .. } => "mount_taken",
+            Self::OtherSettings { .. } => "other_settings",
             Self::RoleInvalid { .. } => "role_invalid",
             Self::RoleNotAllowed { .. } => "role_not_allowed",
+            Self::RolesDiffer { .. } => "roles_differ",
             Self::ServerCaMissing { .. } => "server_ca_missing",
             Self::SessionName { .. } => "session_name",
             Self::SidecarChanged { .. } => "sidecar_changed",
@@ -286,6 +318,7 @@ impl Refusal {
         match self {
             Self::AccountUnanswered { .. }
             | Self::EndpointUnknown { .. }
+            | Self::OtherSettings { .. }
             | Self::ServerCaMissing { .. } => Fault::Ours,
             Self::AnnotationInvalid { .. }
             | Self::AnnotationMissing { .. }
@@ -296,6 +329,7 @@ impl Refusal {
             | Self::MountTaken { .. }
             | Self::RoleInvalid { .. }
             | Self::RoleNotAllowed { .. }
+            | Self::RolesDiffer { .. }
             | Self::SessionName { .. }
             | Self::SidecarChanged { .. }
             | Self::SidecarOutdated { .. }

@@ -128,7 +128,7 @@ impl EndpointSettings {
         })
     }
 
-    /// As pods of annotated ServiceAccounts get it: always the STS's token.
+    /// As pods of annotated ServiceAccounts get it: the STS's token.
     fn of_account(url: &ServiceUrl, endpoint: &Endpoint) -> Self {
         Self {
             name: endpoint.name.as_str().to_owned(),
@@ -189,6 +189,8 @@ pub struct IdentitySettings {
     pub allowed_roles: Option<Vec<AllowedRoles>>,
     /// EKS Pod Identity; `None`: off.
     pub container_credentials: Option<ContainerCredentials>,
+    /// `expirationSeconds` of its token, unless an annotation says otherwise.
+    pub agent_seconds: u64,
 }
 
 /// Whose token a pod of an annotated ServiceAccount gets.
@@ -202,6 +204,8 @@ pub enum IdentityToken {
         mount_path: String,
         /// `expirationSeconds`.
         seconds: u64,
+        /// The endpoint that says both audience and life, where one is named.
+        endpoint: Option<EndpointSettings>,
     },
     /// The STS's, of this endpoint.
     Sidecar(EndpointSettings),
@@ -213,10 +217,24 @@ impl IdentitySettings {
             Some(endpoint) if !is_projected(endpoint) => {
                 IdentityToken::Sidecar(EndpointSettings::of_account(url, endpoint))
             }
-            Some(_) | None => IdentityToken::Projected {
+            Some(endpoint) => {
+                let settings = EndpointSettings {
+                    mode: InjectionMode::Projected,
+                    audience: endpoint.template.audience.as_str().to_owned(),
+                    ..EndpointSettings::of_account(url, endpoint)
+                };
+                IdentityToken::Projected {
+                    audience: settings.audience.clone(),
+                    mount_path: config.mount_path.clone(),
+                    seconds: settings.projected_seconds,
+                    endpoint: Some(settings),
+                }
+            }
+            None => IdentityToken::Projected {
                 audience: config.audience.as_str().to_owned(),
                 mount_path: config.mount_path.clone(),
                 seconds: config.token_expiration.as_secs(),
+                endpoint: None,
             },
         };
         Self {
@@ -230,6 +248,7 @@ impl IdentitySettings {
             lookup_failure: config.lookup_failure,
             allowed_roles: config.allowed_roles.clone(),
             container_credentials: config.container_credentials.clone(),
+            agent_seconds: config.token_expiration.as_secs(),
         }
     }
 }

@@ -8,7 +8,6 @@
 
 use serde_json::{Map, Value, json};
 
-use crate::collide::overlap;
 use crate::plan::{Grant, SidecarPlan, SidecarUser};
 use crate::settings::{
     CompanionFile, EndpointSettings, Gate, InjectionMode, SidecarForm, SidecarSettings,
@@ -47,6 +46,12 @@ pub const CA_ENV: &str = "STS_CA_CERTIFICATES";
 
 /// The sidecar's variable that says what to write beside the tokens.
 pub(crate) const FILES_ENV: &str = "STS_FILES";
+
+/// The sidecar's variable that bounds how long a hook waits.
+pub(crate) const WAIT_ENV: &str = "STS_WAIT_TIMEOUT";
+
+/// The sidecar's variable with the address of its metrics.
+pub(crate) const LISTEN_ENV: &str = "STS_METRICS_LISTEN";
 
 /// The value of [`ENDPOINTS_ENV`].
 pub fn endpoints_value<'a>(endpoints: impl Iterator<Item = &'a EndpointSettings>) -> String {
@@ -151,7 +156,7 @@ impl Role {
         }
     }
 
-    fn command(self) -> &'static str {
+    pub(crate) fn command(self) -> &'static str {
         match self {
             Self::First => "once",
             Self::Classic | Self::Native => "run",
@@ -169,87 +174,6 @@ pub(crate) fn container(settings: &SidecarSettings, plan: &SidecarPlan<'_>, role
         user: plan.user,
     };
     render(settings, role, &part)
-}
-
-/// The first field in which `found` is not the container that we would add; nothing if it is the same.
-///
-/// The CA may be another, since it may be renewed between the passes over a pod. What the API server fills
-/// in or its own plugins set is not compared: resources (LimitRanger), pull policy (AlwaysPullImages), the
-/// mount of the API server's token (ServiceAccount), a user other than root (OpenShift).
-pub(crate) fn difference(
-    settings: &SidecarSettings,
-    plan: &SidecarPlan<'_>,
-    role: Role,
-    found: &Value,
-) -> Option<String> {
-    let ca = of_name(&found["env"], CA_ENV).and_then(|entry| entry["value"].as_str());
-    let part = PodPart {
-        endpoints: &endpoints_value(plan.endpoints.iter().copied()),
-        ca: ca.unwrap_or_default(),
-        files: plan.files.as_deref(),
-        roles: "",
-        user: plan.user,
-    };
-    let expected = render(settings, role, &part);
-    let (Some(expected), Some(mut found)) = (expected.as_object(), found.as_object().cloned())
-    else {
-        return Some("type".to_owned());
-    };
-    forgive(&mut found, expected);
-    let keys = expected.keys().chain(found.keys());
-    let mut different = keys.filter(|key| expected.get(*key) != found.get(*key));
-    different.next().cloned()
-}
-
-/// Takes out what others may set, and puts in what they may change.
-fn forgive(found: &mut Map<String, Value>, expected: &Map<String, Value>) {
-    for key in NOT_COMPARED {
-        match expected.get(key) {
-            Some(value) => drop(found.insert(key.to_owned(), value.clone())),
-            None => drop(found.remove(key)),
-        }
-    }
-    if found.get(MESSAGE_PATH) == Some(&json!(DEFAULT_MESSAGE_PATH)) {
-        found.remove(MESSAGE_PATH);
-    }
-    if let Some(mounts) = found.get_mut("volumeMounts").and_then(Value::as_array_mut) {
-        mounts.retain(|mount| !is_harmless_mount(mount));
-    }
-    if let Some(variables) = found.get_mut("env").and_then(Value::as_array_mut) {
-        variables.retain(|variable| !is_harmless_variable(variable));
-    }
-    let context = found.get_mut("securityContext").and_then(fields);
-    if let Some(context) = context {
-        let is_other = |user: &Value| user.as_i64().is_some_and(|user| user > 0);
-        if context.get("runAsUser").is_some_and(is_other) {
-            match expected["securityContext"].get("runAsUser") {
-                Some(user) => drop(context.insert("runAsUser".to_owned(), user.clone())),
-                None => drop(context.remove("runAsUser")),
-            }
-        }
-    }
-}
-
-/// Webhooks that add a variable to every container add it to ours too. The refresher reads none but its own, and no proxy's. The roles are the
-/// pod's wish, which the STS judges; a pass that knows of one opt-in only does not know them all.
-fn is_harmless_variable(variable: &Value) -> bool {
-    variable["name"]
-        .as_str()
-        .is_some_and(|name| name == ROLES_ENV || !name.starts_with("STS_"))
-}
-
-/// The same of volumes, the API server's own among them: harmless where they hide neither our files nor our program.
-fn is_harmless_mount(mount: &Value) -> bool {
-    let is_ours = mount["name"] == TOKENS_VOLUME || mount["name"] == SUBJECT_VOLUME;
-    let path = mount["mountPath"].as_str().unwrap_or("/");
-    !is_ours
-        && [TOKENS_PATH, SUBJECT_PATH, PROGRAM]
-            .iter()
-            .all(|needed| !overlap(path, needed))
-}
-
-fn of_name<'v>(list: &'v Value, name: &str) -> Option<&'v Value> {
-    list.as_array()?.iter().find(|entry| entry["name"] == name)
 }
 
 /// What of a container of ours is other from pod to pod.
@@ -283,10 +207,10 @@ pub(crate) fn render(settings: &SidecarSettings, role: Role, part: &PodPart<'_>)
     let mut variables = vec![
         variable(ENDPOINTS_ENV, part.endpoints),
         variable(CA_ENV, part.ca),
-        variable("STS_WAIT_TIMEOUT", wait_timeout),
+        variable(WAIT_ENV, wait_timeout),
     ];
     let listen = metrics_port.map(|port| format!("[::]:{port}"));
-    variables.extend(listen.map(|listen| variable("STS_METRICS_LISTEN", &listen)));
+    variables.extend(listen.map(|listen| variable(LISTEN_ENV, &listen)));
     variables.extend(part.files.map(|files| variable(FILES_ENV, files)));
     if !part.roles.is_empty() {
         variables.push(variable(ROLES_ENV, part.roles));
@@ -297,10 +221,7 @@ pub(crate) fn render(settings: &SidecarSettings, role: Role, part: &PodPart<'_>)
         "imagePullPolicy": image_pull_policy,
         "args": [role.command()],
         "env": variables,
-        "volumeMounts": [
-            {"name": TOKENS_VOLUME, "mountPath": TOKENS_PATH},
-            {"name": SUBJECT_VOLUME, "mountPath": SUBJECT_PATH, "readOnly": true},
-        ],
+        "volumeMounts": own_mounts(),
         "resources": resources,
         "securityContext": security_context(part.user),
         "terminationMessagePolicy": "FallbackToLogsOnError",
@@ -322,10 +243,18 @@ pub(crate) fn render(settings: &SidecarSettings, role: Role, part: &PodPart<'_>)
     container
 }
 
+/// What our containers mount: all that is mounted where.
+pub(crate) fn own_mounts() -> [Value; 2] {
+    [
+        json!({"name": TOKENS_VOLUME, "mountPath": TOKENS_PATH}),
+        json!({"name": SUBJECT_VOLUME, "mountPath": SUBJECT_PATH, "readOnly": true}),
+    ]
+}
+
 /// The field of a native sidecar that holds the containers behind it back, and its value, with what the API server would fill in.
 ///
 /// The probe goes on for a day before the sidecar is restarted, which would help nobody: it tries again by itself.
-fn render_gate(gate: Gate) -> (&'static str, Value) {
+pub(crate) fn render_gate(gate: Gate) -> (&'static str, Value) {
     match gate {
         Gate::Hook => {
             let exec = json!({"exec": {"command": [PROGRAM, "wait"]}});
@@ -345,7 +274,7 @@ fn render_gate(gate: Gate) -> (&'static str, Value) {
 }
 
 /// Each minute, and three in a row: each probe is a process, and a sidecar that has just started may have nothing to show yet.
-fn render_liveness() -> Value {
+pub(crate) fn render_liveness() -> Value {
     json!({
         "exec": {"command": [PROGRAM, "probe", "--liveness"]},
         "periodSeconds": 60,
@@ -409,8 +338,6 @@ fn fields(value: &mut Value) -> Option<&mut Map<String, Value>> {
     value.as_object_mut()
 }
 
-/// Fields that others may set as they like.
-pub(crate) const NOT_COMPARED: [&str; 3] = ["imagePullPolicy", "resizePolicy", "resources"];
 /// Where the kubelet mounts a file for a container's last words, and where it does so by default
 /// (<https://kubernetes.io/docs/tasks/debug/debug-application/determine-reason-pod-failure/>).
 pub(crate) const MESSAGE_PATH: &str = "terminationMessagePath";

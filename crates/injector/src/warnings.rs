@@ -2,12 +2,12 @@
 //! prints (<https://kubernetes.io/docs/reference/access-authn-authz/extensible-admission-controllers/#response>).
 
 use crate::collide::is_sidecar;
-use crate::identity::{Identity, credential_variables};
+use crate::identity::{AGENT_URI, Identity, credential_variables, is_alone, is_other, kept};
 use crate::patch::variables;
 use crate::plan::{Plan, TokensVolume};
 use crate::pod::{ContainerView, PodView, Text};
 use crate::review::Shown;
-use crate::settings::{AWS_ROLE_ARN, Settings};
+use crate::settings::{AWS_ROLE_ARN, AWS_TOKEN_FILE, Settings};
 use crate::sidecar::TOKENS_VOLUME;
 
 /// The warnings for a pod that gets something, behind the `hints` at what was probably meant; each shorter than 120 characters, at most
@@ -107,41 +107,58 @@ fn of_container(
     let of_labels = labels
         .iter()
         .map(|(variable, value)| (variable.as_str(), value.as_str()));
-    let of_identity = identity.map(|identity| credential_variables(identity, container));
-    let ours: Vec<_> = of_labels.chain(of_identity.into_iter().flatten()).collect();
-    let kept = ours
-        .iter()
-        .filter(|(variable, value)| has_another(container, variable, value))
-        .map(|(variable, _)| {
+    let others = of_labels
+        .clone()
+        .filter(|variable| is_other(*variable, container));
+    let others = others.map(|(variable, _)| variable);
+    let kept = identity.map(|identity| kept(identity, container));
+    let kept = others.chain(kept.into_iter().flatten());
+    let mut warnings: Vec<String> = kept
+        .map(|variable| {
             short(format!(
                 "kube-sts: container {name} keeps its own {variable}"
             ))
-        });
-    let mut warnings: Vec<String> = kept.collect();
-    if ours.iter().any(|(variable, _)| *variable == AWS_ROLE_ARN) {
-        let shadows = SHADOWS
-            .iter()
-            .filter(|shadow| container.variable(shadow).is_some());
-        warnings.extend(shadows.map(|shadow| {
-            short(format!(
-                "kube-sts: container {name} sets {shadow}, which wins over the role"
-            ))
-        }));
-        let sources = container.env_from.as_ref();
-        if sources.is_some_and(|sources| !sources.is_empty()) {
-            warnings.push(short(format!(
-                "kube-sts: container {name} has envFrom; AWS keys in it would win over the role"
-            )));
-        }
+        })
+        .collect();
+    if identity.is_some_and(|identity| is_alone(identity, container)) {
+        warnings.push(short(format!(
+            "kube-sts: container {name} has variables of every kind, and gets no token"
+        )));
     }
+    let of_identity = identity.map(|identity| credential_variables(identity, container));
+    let ours = of_labels.chain(of_identity.into_iter().flatten());
+    let ours: Vec<&str> = ours.map(|(variable, _)| variable).collect();
+    warnings.extend(of_shadows(container, &name, &ours));
     warnings
 }
 
-/// Whether the container sets `variable`, and not to what we would set it to.
-fn has_another(container: &ContainerView<'_>, variable: &str, value: &str) -> bool {
-    container
-        .variable(variable)
-        .is_some_and(|entry| entry.value.as_ref().map(Text::as_str) != Some(value))
+/// What the SDKs take before what the variables `ours` lead to
+/// (<https://docs.aws.amazon.com/sdkref/latest/guide/standardized-credentials.html>).
+fn of_shadows(container: &ContainerView<'_>, name: &Shown<'_>, ours: &[&str]) -> Vec<String> {
+    let shadows: &[&str] = if ours.contains(&AWS_ROLE_ARN) {
+        &SHADOWS
+    } else if ours.contains(&AGENT_URI) {
+        &SHADOWS_OF_AGENT
+    } else {
+        return Vec::new();
+    };
+    let shadows = shadows
+        .iter()
+        .filter(|shadow| container.variable(shadow).is_some());
+    let mut warnings: Vec<String> = shadows
+        .map(|shadow| {
+            short(format!(
+                "kube-sts: container {name} sets {shadow}, which wins over the role"
+            ))
+        })
+        .collect();
+    let sources = container.env_from.as_ref();
+    if sources.is_some_and(|sources| !sources.is_empty()) {
+        warnings.push(short(format!(
+            "kube-sts: container {name} has envFrom; AWS keys in it would win over the role"
+        )));
+    }
+    warnings
 }
 
 pub(crate) fn short(text: String) -> String {
@@ -158,9 +175,10 @@ pub(crate) fn short(text: String) -> String {
 /// (<https://kubernetes.io/docs/tasks/configure-pod-container/share-process-namespace/>).
 const SHARED_PROCESSES: &str =
     "kube-sts: with shareProcessNamespace a container may read the sidecar's files, its token too";
-/// Variables by which the AWS SDKs find other credentials before the web identity
-/// (<https://docs.aws.amazon.com/sdkref/latest/guide/standardized-credentials.html>).
+/// Variables by which the AWS SDKs find other credentials before the web identity.
 const SHADOWS: [&str; 2] = ["AWS_ACCESS_KEY_ID", "AWS_PROFILE"];
+/// The same before an agent on the node, which they ask at last but one.
+const SHADOWS_OF_AGENT: [&str; 3] = ["AWS_ACCESS_KEY_ID", "AWS_PROFILE", AWS_TOKEN_FILE];
 /// Kubernetes asks for warnings shorter than this.
 const MAX_CHARACTERS: usize = 120;
 /// The API server cuts off what is more than 4 KiB in sum; a pod of 100 containers stays below it.

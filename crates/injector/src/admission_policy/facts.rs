@@ -38,6 +38,7 @@ pub(super) fn variables(settings: &Settings) -> Vec<Variable> {
             "ours",
             list([SIDECAR_NAME, FIRST_TOKEN_NAME].map(quote).into_iter()),
         ),
+        ("asker", asker(served.clone())),
         ("endpoints", endpoints(served.clone())),
         ("files", files(served.clone())),
         (
@@ -177,6 +178,13 @@ fn id(key: &str, otherwise: &str) -> String {
     let text = annotation(key);
     let is_id = is_id(&text);
     format!("{is_id} && int({text}) != 0 ? int({text}) : {otherwise}")
+}
+
+/// What asks for the sidecar, as a refusal names it: the first label of several.
+fn asker<'e>(served: impl Iterator<Item = &'e EndpointSettings>) -> String {
+    let label = |endpoint: &EndpointSettings| quote(&format!("label {}", endpoint.key));
+    let labels = those(served.map(|endpoint| (wants(endpoint), label(endpoint))));
+    format!("({labels} + [\"\"])[0]")
 }
 
 fn endpoints<'e>(served: impl Iterator<Item = &'e EndpointSettings>) -> String {

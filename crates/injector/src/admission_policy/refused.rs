@@ -169,6 +169,7 @@ fn of_names(settings: &Settings) -> Vec<Rule> {
             let refusal = Refusal::ContainerNameTaken {
                 pod: pod(),
                 container: name,
+                key: hole("variables.asker"),
             };
             let quoted = quote(name);
             let list = variable_of(place);

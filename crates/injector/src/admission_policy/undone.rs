@@ -1,18 +1,17 @@
 //! Which pods [`crate::decide`] refuses, in its words, by what they look like in the end: what somebody has undone since it was added.
 
-use serde_json::{Value, json};
+use serde_json::json;
 
-use super::additions::container;
-use super::cel::{any, hole, list, literal, quote, those};
+use super::cel::{all, any, hole, list, literal, quote, those};
 use super::facts::{Variable, is_served, variable_of};
 use super::refused::{Rule, overlaps, pod, sentences};
-use crate::plan::SidecarUser;
+use crate::intact::SELINUX_TYPES;
 use crate::refusal::Refusal;
-use crate::settings::Settings;
+use crate::settings::{Gate, Settings};
 use crate::sidecar::{
-    self, CA_ENV, DEFAULT_MESSAGE_PATH, ENDPOINTS_ENV, List, MESSAGE_PATH, NOT_COMPARED, PROGRAM,
-    PROJECTED_VOLUME, PodPart, ROLES_ENV, Role, SUBJECT_PATH, SUBJECT_VOLUME, TOKENS_PATH,
-    TOKENS_VOLUME,
+    self, CA_ENV, DEFAULT_MESSAGE_PATH, ENDPOINTS_ENV, FILES_ENV, LISTEN_ENV, List, MESSAGE_PATH,
+    PROGRAM, PROJECTED_VOLUME, ROLES_ENV, Role, SUBJECT_PATH, SUBJECT_VOLUME, TOKENS_PATH,
+    TOKENS_VOLUME, WAIT_ENV,
 };
 
 /// The sentences of a pod as it is in the end, in which something is missing, or is not as it was added.
@@ -24,7 +23,7 @@ pub(super) fn variables(settings: &Settings) -> Vec<Variable> {
     let mut rules = Vec::new();
     let mut variables = Vec::new();
     for (place, role) in roles {
-        let (variable, more) = of_container(settings, *place, *role);
+        let (variable, more) = of_container(*place, *role);
         variables.extend(variable);
         rules.extend(more);
     }
@@ -33,130 +32,232 @@ pub(super) fn variables(settings: &Settings) -> Vec<Variable> {
     variables
 }
 
-/// A container of ours as [`sidecar::difference`] compares it: what others may set or add is left out.
-fn of_container(settings: &Settings, place: List, role: Role) -> (Vec<Variable>, [Rule; 3]) {
+/// A container of ours as [`crate::collide`] and [`crate::intact`] look at it: which are found, and what is wrong with them.
+fn of_container(place: List, role: Role) -> ([Variable; 2], [Rule; 4]) {
     let name = role.container_name();
-    let (found, changed) = (
+    let (found, spoilt) = (
         format!("found_{}", name.replace('-', "_")),
-        format!("changed_{}", name.replace('-', "_")),
+        format!("spoilt_{}", name.replace('-', "_")),
     );
-    let list = variable_of(place);
-    let quoted = quote(name);
-    let image = quote(&settings.sidecar.image);
-    let variables = vec![
+    let (list, quoted) = (variable_of(place), quote(name));
+    let is_ours = format!(
+        "c.name == {quoted} && has(c.env) && {}.size() > 0",
+        texts(ENDPOINTS_ENV)
+    );
+    let fields = those(spoilt_fields(role));
+    let rules = rules(name, &found, &spoilt);
+    let variables = [
         (
             found.clone(),
-            format!("variables.{list}.filter(c, c.name == {quoted} && c.image == {image})"),
+            format!("variables.{list}.filter(c, {is_ours})"),
         ),
         (
-            changed.clone(),
-            format!(
-                "variables.{found}.map(c, {}).flatten()",
-                differences(settings, role)
-            ),
-        ),
-    ];
-    let rules = [
-        (
-            format!("variables.sidecar && variables.{found}.size() != 1"),
-            Refusal::ContainerNameTaken {
-                pod: pod(),
-                container: name,
-            },
-        ),
-        (
-            format!(
-                "variables.sidecar && !variables.{found}.all(c, {})",
-                serves()
-            ),
-            Refusal::SidecarOutdated {
-                pod: pod(),
-                container: name,
-            },
-        ),
-        (
-            format!("variables.sidecar && variables.{changed}.size() > 0"),
-            Refusal::SidecarChanged {
-                pod: pod(),
-                container: name,
-                part: hole(&format!("variables.{changed}[0]")),
-            },
+            spoilt,
+            format!("variables.{found}.map(c, {fields}).flatten()"),
         ),
     ];
     (variables, rules)
 }
 
-/// That container `c` was made for the endpoints that the pod asks for.
-fn serves() -> String {
-    let name = quote(ENDPOINTS_ENV);
-    format!(
-        "has(c.env) && c.env.exists(e, e.name == {name} && has(e.value) && e.value == variables.endpoints)"
-    )
-}
-
-/// The names of the fields in which container `c` is not as it is added.
-fn differences(settings: &Settings, role: Role) -> String {
-    let files = hole("variables.files");
-    let part = PodPart {
-        endpoints: &hole("variables.endpoints"),
-        ca: "",
-        roles: "",
-        files: Some(&files),
-        user: SidecarUser::default(),
-    };
-    let user = "(has(c.securityContext.runAsUser) && c.securityContext.runAsUser > 0 \
-                ? int(c.securityContext.runAsUser) : variables.user)";
-    let expected = container(settings, role, &part, user);
-    let fields = expected.as_object().into_iter().flatten();
-    let compared = fields.filter(|(field, _)| !NOT_COMPARED.contains(&field.as_str()));
-    let mut conditions: Vec<(String, String)> = compared
-        .map(|(field, value)| {
-            let is_same = match field.as_str() {
-                "env" => same_environment(value),
-                "volumeMounts" => same_mounts(value),
-                _ => format!("c.{field} == {}", literal(value)),
-            };
-            (format!("!(has(c.{field}) && {is_same})"), quote(field))
-        })
-        .collect();
-    let known = expected.as_object().into_iter().flatten();
-    let known = known.map(|(field, _)| field.as_str()).chain(NOT_COMPARED);
-    let known = list(known.chain([MESSAGE_PATH]).map(quote));
-    // It is mounted into the container, and would hide what is there.
-    let moved = format!(
-        "has(c.{MESSAGE_PATH}) && c.{MESSAGE_PATH} != {}",
-        quote(DEFAULT_MESSAGE_PATH)
+fn rules(name: &'static str, found: &str, spoilt: &str) -> [Rule; 4] {
+    let not_all =
+        |condition: &str| format!("variables.sidecar && !variables.{found}.all(c, {condition})");
+    let names = |text: &str| format!("{text}.split(\",\").map(entry, entry.split(\"=\")[0])");
+    let endpoints = texts(ENDPOINTS_ENV);
+    let (served, wanted) = (
+        names(&format!("{endpoints}[0]")),
+        names("variables.endpoints"),
     );
-    conditions.push((moved, quote(MESSAGE_PATH)));
-    format!(
-        "({} + c.filter(field, !(field in {known})))",
-        those(conditions)
-    )
+    let files = "(variables.files == \"\" ? [] : [variables.files])";
+    let is_by_ours = format!(
+        "{endpoints} == [variables.endpoints] && {} == {files}",
+        texts(FILES_ENV)
+    );
+    let taken = Refusal::ContainerNameTaken {
+        pod: pod(),
+        container: name,
+        key: hole("variables.asker"),
+    };
+    let outdated = Refusal::SidecarOutdated {
+        pod: pod(),
+        container: name,
+    };
+    let other_settings = Refusal::OtherSettings {
+        pod: pod(),
+        part: format!("container {name}"),
+    };
+    let changed = Refusal::SidecarChanged {
+        pod: pod(),
+        container: name,
+        part: hole(&format!("variables.{spoilt}[0]")),
+    };
+    [
+        (
+            format!("variables.sidecar && variables.{found}.size() != 1"),
+            taken,
+        ),
+        (not_all(&format!("{served} == {wanted}")), outdated),
+        (not_all(&is_by_ours), other_settings),
+        (
+            format!("variables.sidecar && variables.{spoilt}.size() > 0"),
+            changed,
+        ),
+    ]
 }
 
-/// The refresher reads no variables but its own; the roles are a wish, and the CA may be another.
-fn same_environment(expected: &Value) -> String {
-    let compared = expected.as_array().into_iter().flatten();
-    let compared: Vec<Value> = compared
-        .filter(|entry| entry.get("name") != Some(&json!(CA_ENV)))
-        .cloned()
-        .collect();
-    let (roles, ca) = (quote(ROLES_ENV), quote(CA_ENV));
-    format!(
-        "c.env.filter(e, e.name.startsWith(\"STS_\") && !(e.name in [{roles}, {ca}])) == {} \
-         && c.env.filter(e, e.name == {ca} && has(e.value)).size() == 1",
-        literal(&compared.into())
-    )
+/// The values of a variable of container `c`.
+fn texts(variable: &str) -> String {
+    let name = quote(variable);
+    format!("c.env.filter(e, e.name == {name} && has(e.value)).map(e, string(e.value))")
 }
 
-fn same_mounts(expected: &Value) -> String {
+/// Conditions on container `c`, each with the field in which it does not work, or is less confined.
+fn spoilt_fields(role: Role) -> Vec<(String, String)> {
+    let args = literal(&json!([role.command()]));
+    let gate = |gate| literal(&sidecar::render_gate(gate).1);
+    let probe = |field: &str, ours: &str| format!("has(c.{field}) && c.{field} != {ours}");
+    let listed = |field: &str| format!("has(c.{field}) && c.{field}.size() > 0");
+    let hook = "has(c.lifecycle) && has(c.lifecycle.postStart)";
+    let (lifecycle, startup, restart) = if role == Role::Native {
+        (
+            format!(
+                "!({hook}) ? !has(c.startupProbe) : {{\"postStart\": c.lifecycle.postStart}} != {}",
+                gate(Gate::Hook)
+            ),
+            probe("startupProbe", &gate(Gate::Probe)),
+            "!(has(c.restartPolicy) && c.restartPolicy == \"Always\")",
+        )
+    } else {
+        (
+            hook.to_owned(),
+            "has(c.startupProbe)".to_owned(),
+            "has(c.restartPolicy)",
+        )
+    };
+    let liveness = literal(&sidecar::render_liveness());
+    let last_words = quote(DEFAULT_MESSAGE_PATH);
+    let checks = [
+        ("args", format!("!(has(c.args) && c.args == {args})")),
+        ("command", listed("command")),
+        ("env", format!("!({})", our_environment())),
+        ("envFrom", listed("envFrom")),
+        ("lifecycle", format!("({lifecycle})")),
+        ("livenessProbe", probe("livenessProbe", &liveness)),
+        ("readinessProbe", "has(c.readinessProbe)".to_owned()),
+        ("restartPolicy", restart.to_owned()),
+        ("securityContext", format!("!({})", is_confined())),
+        ("startupProbe", startup),
+        // It is mounted into the container, and would hide what is there.
+        (MESSAGE_PATH, probe(MESSAGE_PATH, &last_words)),
+        ("volumeDevices", listed("volumeDevices")),
+        ("volumeMounts", format!("!({})", our_mounts())),
+    ];
+    let quoted = |(field, condition): (&str, String)| (condition, quote(field));
+    checks.into_iter().map(quoted).collect()
+}
+
+/// The refresher reads no variables but its own, which it has once each.
+fn our_environment() -> String {
+    let known = [
+        ENDPOINTS_ENV,
+        CA_ENV,
+        FILES_ENV,
+        ROLES_ENV,
+        WAIT_ENV,
+        LISTEN_ENV,
+    ];
+    let needed = [ENDPOINTS_ENV, CA_ENV, WAIT_ENV];
+    let ours = "c.env.filter(e, e.name.startsWith(\"STS_\"))";
+    let needed = needed.map(|name| format!("{}.size() == 1", texts(name)));
+    let is_like = |name: &str, pattern: &str| {
+        format!(
+            "{}.all(value, value.matches({}))",
+            texts(name),
+            quote(pattern)
+        )
+    };
+    all([
+        format!(
+            "{ours}.all(e, e.name in {} && has(e.value) && {ours}.filter(f, f.name == e.name).size() == 1)",
+            list(known.map(quote).into_iter())
+        ),
+        all(needed),
+        is_like(WAIT_ENV, "^0*[1-9][0-9]*(ms|s)$"),
+        is_like(LISTEN_ENV, r"^\[::\]:[0-9]{1,5}$"),
+    ])
+}
+
+fn our_mounts() -> String {
     let ours = list([TOKENS_VOLUME, SUBJECT_VOLUME].map(quote).into_iter());
     let hides = any([TOKENS_PATH, SUBJECT_PATH, PROGRAM].map(overlaps));
-    format!(
-        "c.volumeMounts.filter(m, m.name in {ours} || {hides}) == {}",
-        literal(expected)
-    )
+    let wanted = sidecar::own_mounts().map(|mount| literal(&mount));
+    let found = format!("c.volumeMounts.filter(m, m.name in {ours} || {hides})");
+    let is_there = wanted.map(|mount| format!("{found}.exists(m, m == {mount})"));
+    all([
+        "has(c.volumeMounts)".to_owned(),
+        format!("{found}.size() == {}", is_there.len()),
+        all(is_there),
+    ])
 }
+
+fn is_confined() -> String {
+    let context = "c.securityContext";
+    let is = |field: &str, value: &str| {
+        format!("has({context}.{field}) && {context}.{field} == {value}")
+    };
+    let absent_or =
+        |field: &str, condition: &str| format!("(!has({context}.{field}) || {condition})");
+    let is_profile =
+        |field: &str| format!("{context}.{field}.type in [\"RuntimeDefault\", \"Localhost\"]");
+    let options = format!("{context}.seLinuxOptions");
+    let is_empty = |field: &str| format!("(!has({options}.{field}) || {options}.{field} == \"\")");
+    let types = list(SELINUX_TYPES.map(quote).into_iter());
+    let selinux = all([
+        is_empty("user"),
+        is_empty("role"),
+        format!("(!has({options}.type) || {options}.type in {types})"),
+    ]);
+    let added = format!("{context}.capabilities.add");
+    all([
+        "has(c.securityContext)".to_owned(),
+        is("allowPrivilegeEscalation", "false"),
+        is("readOnlyRootFilesystem", "true"),
+        is("runAsNonRoot", "true"),
+        format!(
+            "has({context}.capabilities) && has({context}.capabilities.drop) && \"ALL\" in {context}.capabilities.drop"
+        ),
+        format!("(!has({added}) || {added}.size() == 0)"),
+        format!(
+            "has({context}.seccompProfile) && {}",
+            is_profile("seccompProfile")
+        ),
+        absent_or("appArmorProfile", &is_profile("appArmorProfile")),
+        absent_or("privileged", &format!("{context}.privileged == false")),
+        absent_or("procMount", &format!("{context}.procMount == \"Default\"")),
+        absent_or("seLinuxOptions", &format!("({selinux})")),
+        absent_or("runAsUser", &format!("{context}.runAsUser > 0")),
+        format!("(variables.user == 0 || has({context}.runAsUser))"),
+        format!(
+            "{context}.all(field, field in {})",
+            list(CONTEXT_FIELDS.map(quote).into_iter())
+        ),
+    ])
+}
+
+/// The fields of a security context that are looked at, or may be as they like; what another does nobody knows.
+const CONTEXT_FIELDS: [&str; 11] = [
+    "allowPrivilegeEscalation",
+    "appArmorProfile",
+    "capabilities",
+    "privileged",
+    "procMount",
+    "readOnlyRootFilesystem",
+    "runAsGroup",
+    "runAsNonRoot",
+    "runAsUser",
+    "seLinuxOptions",
+    "seccompProfile",
+];
 
 fn of_volumes() -> Vec<Rule> {
     let is_there = |name: &str, is_ours: &str| {

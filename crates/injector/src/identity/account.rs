@@ -56,9 +56,9 @@ impl Account {
         let filled = (!value.is_empty()).then(|| value.to_owned());
         match name {
             ROLE => self.role = filled,
-            "audience" => self.audience = filled,
+            AUDIENCE => self.audience = filled,
             "sts-regional-endpoints" => self.regional_sts = parse_boolean(value),
-            "token-expiration" => self.token_seconds = parse_expiration(value),
+            EXPIRATION => self.token_seconds = parse_expiration(value),
             "role-session-name" => self.session = filled,
             _ => match (name.strip_prefix(CONTAINER_ROLE), filled) {
                 (Some(container), Some(role)) => {
@@ -115,14 +115,18 @@ pub(crate) fn parse_expiration(text: &str) -> Option<u64> {
 
 /// The annotation that makes a ServiceAccount one of ours.
 pub(crate) const ROLE: &str = "role-arn";
+/// `aud` of the kubelet's token.
+pub(crate) const AUDIENCE: &str = "audience";
+/// How long it is asked for.
+pub(crate) const EXPIRATION: &str = "token-expiration";
 /// Before a container's name.
 pub(crate) const CONTAINER_ROLE: &str = "role-arn.";
 /// What a ServiceAccount may say.
 const NAMES: [&str; 5] = [
     ROLE,
-    "audience",
+    AUDIENCE,
     "sts-regional-endpoints",
-    "token-expiration",
+    EXPIRATION,
     "role-session-name",
 ];
 const SLIPS: usize = 2;

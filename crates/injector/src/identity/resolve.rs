@@ -1,16 +1,16 @@
 //! Facts → who the pod is. Precedence: EKS Pod Identity's file, the ServiceAccount's annotations, the ConfigMap, and for a container
 //! with a role of its own the pod's annotation.
 
-use super::account::{Account, parse_expiration};
+use super::account::{Account, EXPIRATION, parse_expiration};
 use super::roles::{Roles, of_pod};
 use super::{
     Credentials, IDENTITY_VOLUME, Identity, IdentityFacts, Lookup, Origin, ProjectedToken, Scope,
     Session, TokenVolume,
 };
 use crate::annotations::AnnotationValue;
-use crate::pod::PodView;
+use crate::pod::{PodView, Text};
 use crate::refusal::Refusal;
-use crate::review::RequestFacts;
+use crate::review::{RequestFacts, Shown};
 use crate::settings::{
     ContainerCredentials, IdentitySettings, IdentityToken, LookupFailure, SessionName,
 };
@@ -24,15 +24,19 @@ pub(crate) fn resolve<'a>(
     pod: &PodView<'_>,
 ) -> Result<Option<Identity<'a>>, Refusal> {
     if let (true, Some(agent)) = (facts.has_agent, &settings.container_credentials) {
-        return Ok(Some(of_agent(settings, agent, request, pod)));
+        return Ok(Some(of_agent(settings, agent, facts, request, pod)));
     }
     let account = match (&facts.lookup, settings.lookup_failure) {
         (Lookup::Found(account), _) => Some(account.as_ref()),
-        (Lookup::Missing, _) => None,
-        (Lookup::Unanswered, LookupFailure::Admit) | (Lookup::Unasked, _) => return Ok(None),
+        // As in AWS's webhook: who cannot be asked for may still be listed.
+        (Lookup::Missing, _) | (Lookup::Unanswered, LookupFailure::Admit) => None,
+        (Lookup::Unasked, _) => return Ok(None),
         (Lookup::Unanswered, LookupFailure::Deny) => {
-            let pod = request.pod.clone();
-            return Err(Refusal::AccountUnanswered { pod });
+            let account = pod.spec.service_account_name.as_ref();
+            return Err(Refusal::AccountUnanswered {
+                pod: request.pod.clone(),
+                account: Shown(account.map_or("", Text::as_str)).to_string(),
+            });
         }
     };
     let nobody = Account::default();
@@ -55,7 +59,7 @@ fn of_account<'a>(
     pod: &PodView<'_>,
 ) -> Result<Identity<'a>, Refusal> {
     let roles = Roles::parse(settings, (account, origin), request, pod)?;
-    let expiration = pod.annotation(&format!("{}/token-expiration", settings.prefix));
+    let expiration = pod.annotation(&format!("{}/{EXPIRATION}", settings.prefix));
     let wanted = expiration
         .and_then(parse_expiration)
         .or(account.token_seconds);
@@ -64,6 +68,7 @@ fn of_account<'a>(
             audience,
             mount_path,
             seconds,
+            endpoint,
         } => {
             let audience = account.audience.as_ref().unwrap_or(audience);
             let projected = ProjectedToken {
@@ -73,7 +78,7 @@ fn of_account<'a>(
             };
             let file = in_container(&format!("{mount_path}/token"), pod);
             let volume = volume(IDENTITY_VOLUME, mount_path, Some(projected));
-            (volume, file, None)
+            (volume, file, endpoint.as_ref())
         }
         IdentityToken::Sidecar(endpoint) => {
             let volume = volume(TOKENS_VOLUME, TOKENS_PATH, None);
@@ -96,6 +101,7 @@ fn of_account<'a>(
 fn of_agent<'a>(
     settings: &'a IdentitySettings,
     agent: &'a ContainerCredentials,
+    facts: &IdentityFacts,
     request: &RequestFacts,
     pod: &PodView<'_>,
 ) -> Identity<'a> {
@@ -107,12 +113,17 @@ fn of_agent<'a>(
         token_path,
         full_uri,
     } = agent;
-    let expiration = pod.annotation(&format!("{}/token-expiration", settings.prefix));
-    let seconds = match (expiration.and_then(parse_expiration), &settings.token) {
-        (Some(wanted), _) => wanted,
-        (None, IdentityToken::Projected { seconds, .. }) => *seconds,
-        (None, IdentityToken::Sidecar(_)) => DAY,
+    let expiration = pod.annotation(&format!("{}/{EXPIRATION}", settings.prefix));
+    // Its annotations hold for these credentials too, with or without a role; else the ConfigMap's entry does.
+    let account = match &facts.lookup {
+        Lookup::Found(account) => Some(account),
+        Lookup::Missing | Lookup::Unanswered | Lookup::Unasked => facts.listed.as_ref(),
     };
+    let seconds = expiration
+        .and_then(parse_expiration)
+        .or_else(|| account?.token_seconds)
+        .unwrap_or(settings.agent_seconds);
+    let regional_sts = account.and_then(|account| account.regional_sts);
     let projected = ProjectedToken {
         audience: audience.clone(),
         seconds: spread(seconds, request.spread),
@@ -125,7 +136,7 @@ fn of_agent<'a>(
         token_file: in_container(&format!("{mount_path}/{token_path}"), pod),
         endpoint: None,
         region: settings.region.as_deref(),
-        regional_sts: settings.regional_sts,
+        regional_sts: regional_sts.unwrap_or(settings.regional_sts),
         session: Session::Default,
         scope: scope(&settings.prefix, pod),
     }

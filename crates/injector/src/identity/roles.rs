@@ -23,14 +23,19 @@ impl Roles {
         self.by_container.get(container).or(self.pod.as_ref())
     }
 
-    /// The role of those that have none of their own.
-    pub(crate) fn of_pod(&self) -> Option<&AnnotationValue> {
-        self.pod.as_ref()
-    }
-
     /// The containers that have one of their own.
     pub(crate) fn containers(&self) -> impl Iterator<Item = &str> {
         self.by_container.keys().map(String::as_str)
+    }
+
+    /// All roles, each with the name of the annotation that names it, and its container.
+    pub(crate) fn named(&self) -> impl Iterator<Item = (String, Option<&str>, &AnnotationValue)> {
+        let of_pod = self.pod.iter().map(|role| (ROLE.to_owned(), None, role));
+        let of_containers = self.by_container.iter().map(|(container, role)| {
+            let name = format!("{CONTAINER_ROLE}{}", Shown(container));
+            (name, Some(container.as_str()), role)
+        });
+        of_pod.chain(of_containers)
     }
 
     /// Of the pod's annotations, which go first, and of the account's.

@@ -80,11 +80,13 @@ fn configuration_without_an_injector_cannot_be_run() {
 
 /// The settings of a part `serviceAccounts`.
 fn identity(part: &str) -> injector::settings::IdentitySettings {
-    let path = concat!(
-        env!("CARGO_MANIFEST_DIR"),
-        "/../../docs/samples/in-cluster.yaml"
-    );
-    let text = std::fs::read_to_string(path).unwrap();
+    identity_in(
+        include_str!("../../../../docs/samples/in-cluster.yaml"),
+        part,
+    )
+}
+
+fn identity_in(text: &str, part: &str) -> injector::settings::IdentitySettings {
     let config = Config::parse(&format!("{text}\n  serviceAccounts: {part}\n")).unwrap();
     let injector = config.injector.as_ref().unwrap();
     let accounts = injector.service_accounts.as_ref();
@@ -101,6 +103,7 @@ fn defaults_are_those_of_awss_webhook() {
         audience: "sts.amazonaws.com".to_owned(),
         mount_path: "/var/run/secrets/eks.amazonaws.com/serviceaccount".to_owned(),
         seconds: 86_400,
+        endpoint: None,
     };
     assert_eq!(settings.token, token);
     assert_eq!((settings.region, settings.regional_sts), (None, false));
@@ -129,4 +132,32 @@ fn an_endpoint_of_service_accounts_gives_the_tokens_of_the_sts() {
         endpoint.exchange_url,
         "https://kube-sts-server.kube-sts.svc/aws/token"
     );
+}
+
+/// Its audience and its lifetime, and no sidecar.
+#[test]
+fn a_projected_endpoint_of_service_accounts_says_what_the_kubelets_token_is() {
+    let sample = include_str!("../../../../docs/samples/in-cluster.yaml");
+    let mode = "    mode: sidecar ";
+    assert!(sample.contains(mode));
+    let text = sample.replace(mode, "    mode: projected ");
+    let settings = identity_in(
+        &text,
+        "{endpoint: aws, mountPath: /run/token, tokenExpiration: 2h}",
+    );
+    let IdentityToken::Projected {
+        audience,
+        mount_path,
+        seconds,
+        endpoint,
+    } = settings.token
+    else {
+        panic!("a sidecar");
+    };
+    assert_eq!(
+        (audience.as_str(), mount_path.as_str(), seconds),
+        ("sts.amazonaws.com", "/run/token", 900)
+    );
+    assert_eq!(endpoint.unwrap().name, "aws");
+    assert_eq!(settings.agent_seconds, 7200);
 }

@@ -94,7 +94,7 @@ fn classic_containers_that_are_not_as_we_add_them_are_denied() {
     let native = ask(&settings(), &fixture("bare")).pod;
     let answered = ask(&classic(), &native);
     assert_eq!(
-        answered.outcome.reason, "container_name_taken",
+        answered.outcome.reason, "other_settings",
         "of the other form"
     );
 }

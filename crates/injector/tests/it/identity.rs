@@ -1,5 +1,6 @@
 //! Pods of annotated ServiceAccounts: what the EKS pod identity webhook does to them, and what it does not.
 
+mod both;
 mod roles;
 mod whose;
 
@@ -9,7 +10,8 @@ use std::sync::Arc;
 use injector::decide::Entry;
 use injector::identity::{Account, IdentityFacts, Lookup};
 use injector::settings::{
-    AnnotationShape, IdentitySettings, IdentityToken, LookupFailure, SessionName, Settings,
+    AnnotationShape, ContainerCredentials, IdentitySettings, IdentityToken, LookupFailure,
+    SessionName, Settings,
 };
 use serde_json::{Value, json};
 
@@ -26,6 +28,7 @@ pub(crate) fn identity_settings() -> IdentitySettings {
             audience: "sts.amazonaws.com".to_owned(),
             mount_path: MOUNT.to_owned(),
             seconds: 86_400,
+            endpoint: None,
         },
         region: None,
         regional_sts: false,
@@ -35,6 +38,7 @@ pub(crate) fn identity_settings() -> IdentitySettings {
         lookup_failure: LookupFailure::Admit,
         allowed_roles: None,
         container_credentials: None,
+        agent_seconds: 86_400,
     }
 }
 
@@ -45,6 +49,18 @@ fn with(change: impl FnOnce(&mut IdentitySettings)) -> Settings {
     Settings {
         identity: Some(identity),
         ..settings()
+    }
+}
+
+/// EKS Pod Identity, as it is by default.
+fn agent() -> ContainerCredentials {
+    ContainerCredentials {
+        file: "/etc/config.json".into(),
+        audience: "pods.eks.amazonaws.com".to_owned(),
+        mount_path: "/var/run/secrets/pods.eks.amazonaws.com/serviceaccount".to_owned(),
+        volume_name: "eks-pod-identity-token".to_owned(),
+        token_path: "eks-pod-identity-token".to_owned(),
+        full_uri: "http://169.254.170.23/v1/credentials".to_owned(),
     }
 }
 
@@ -299,7 +315,11 @@ fn adm_018_a_volume_of_the_tokens_name_without_a_token_is_denied() {
         "/spec/volumes",
         json!([{"name": "aws-iam-token", "emptyDir": {}}]),
     );
-    let words = ["volume name aws-iam-token", "rename or remove"];
+    let words = [
+        "volume name aws-iam-token",
+        "rename or remove",
+        "the annotation eks.amazonaws.com/role-arn of its ServiceAccount",
+    ];
     denies(
         &with(|_| {}),
         &facts,

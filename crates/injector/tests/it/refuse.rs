@@ -264,7 +264,7 @@ fn codes_of_refusals_are_stable() {
     let (shape, problem) = (AnnotationShape::PlainText, AnnotationProblem::Shape);
     let code = |make: &dyn Fn(PodName, String) -> Refusal| make(name(), KEY.to_owned()).code();
     let codes = [
-        code(&|pod, _| Refusal::AccountUnanswered { pod }),
+        code(&|pod, account| Refusal::AccountUnanswered { pod, account }),
         code(&|pod, key| Refusal::AnnotationInvalid {
             pod,
             key,
@@ -272,9 +272,10 @@ fn codes_of_refusals_are_stable() {
             shape,
         }),
         code(&|pod, key| Refusal::AnnotationMissing { pod, key, shape }),
-        code(&|pod, _| Refusal::ContainerNameTaken {
+        code(&|pod, key| Refusal::ContainerNameTaken {
             pod,
             container: SIDECAR,
+            key,
         }),
         code(&|pod, endpoint| Refusal::EndpointUnknown { pod, endpoint }),
         code(&|pod, key| Refusal::EnvironmentClash {
@@ -290,6 +291,7 @@ fn codes_of_refusals_are_stable() {
             container: key,
             path: TOKENS,
         }),
+        code(&|pod, part| Refusal::OtherSettings { pod, part }),
         code(&|pod, place| Refusal::RoleInvalid {
             pod,
             place,
@@ -300,6 +302,12 @@ fn codes_of_refusals_are_stable() {
             pod,
             place,
             namespace: "apps".to_owned(),
+        }),
+        code(&|pod, endpoint| Refusal::RolesDiffer {
+            pod,
+            endpoint: endpoint.clone(),
+            first: endpoint.clone(),
+            second: endpoint,
         }),
         code(&|pod, _| Refusal::ServerCaMissing { pod }),
         code(&|pod, key| Refusal::SessionName { pod, key }),
@@ -317,7 +325,11 @@ fn codes_of_refusals_are_stable() {
             container,
             path: TOKENS.to_owned(),
         }),
-        code(&|pod, volume| Refusal::TokenVolumeTaken { pod, volume }),
+        code(&|pod, volume| Refusal::TokenVolumeTaken {
+            pod,
+            key: volume.clone(),
+            volume,
+        }),
         code(&|pod, _| Refusal::VolumeMissing {
             pod,
             volume: "sts-tokens",
@@ -339,8 +351,8 @@ fn codes_of_refusals_are_stable() {
         }),
     ];
     let expected = "account_unanswered annotation_invalid annotation_missing container_name_taken endpoint_unknown \
-                    environment_clash host_network label_value mount_taken role_invalid role_not_allowed \
-                    server_ca_missing session_name sidecar_changed sidecar_outdated token_mount_taken \
+                    environment_clash host_network label_value mount_taken other_settings role_invalid role_not_allowed \
+                    roles_differ server_ca_missing session_name sidecar_changed sidecar_outdated token_mount_taken \
                     token_volume_taken volume_missing volume_mounted volume_name_taken windows sidecar_annotation";
     assert_eq!(codes.join(" "), expected);
 }

@@ -4,7 +4,7 @@ use injector::identity::IdentityFacts;
 use injector::settings::{AllowedRoles, AnnotationShape, SessionName, Settings};
 use serde_json::{Value, json};
 
-use super::{OTHER, ROLE, account, ask, denies, environment, inject, pod, with};
+use super::{MOUNT, OTHER, ROLE, account, agent, ask, denies, environment, inject, pod, with};
 use crate::support::{container, set, variable};
 
 /// Half of ours and half of theirs is neither: one variable of a kind is enough to keep both.
@@ -45,21 +45,140 @@ fn adm_016_variables_of_the_pods_own_are_kept_by_kind() {
         warnings,
         "kube-sts: container app keeps its own AWS_ROLE_ARN"
     );
-    let (env, ..) = own(&["AWS_REGION"]);
+    let keeps = |names: &[&str]| {
+        let keep = |name: &&str| format!("kube-sts: container app keeps its own {name}");
+        names.iter().map(keep).collect::<Vec<_>>().join(";")
+    };
+    let (env, _, warnings) = own(&["AWS_REGION"]);
     assert_eq!(env, format!("AWS_STS_REGIONAL_ENDPOINTS {credentials}"));
-    let (env, ..) = own(&["AWS_STS_REGIONAL_ENDPOINTS"]);
+    assert_eq!(warnings, keeps(&["AWS_REGION"]));
+    let (env, _, warnings) = own(&["AWS_STS_REGIONAL_ENDPOINTS"]);
     assert_eq!(env, format!("{region} {credentials}"));
+    assert_eq!(warnings, keeps(&["AWS_STS_REGIONAL_ENDPOINTS"]));
     let all = [
-        "AWS_REGION",
         "AWS_STS_REGIONAL_ENDPOINTS",
+        "AWS_REGION",
         "AWS_WEB_IDENTITY_TOKEN_FILE",
     ];
-    let (env, mounted, _) = own(&all);
+    let (env, mounted, warnings) = own(&all);
     assert_eq!(
         (env.as_str(), mounted),
         ("", false),
         "left alone altogether"
     );
+    let alone = "kube-sts: container app has variables of every kind, and gets no token";
+    assert_eq!(warnings, format!("{};{alone}", keeps(&all)));
+}
+
+/// Manifests often repeat the role of their ServiceAccount, or the region: what is lacking beside it is ours too.
+#[test]
+fn adm_016_variables_that_say_what_ours_would_are_completed() {
+    let settings = with(|identity| {
+        identity.region = Some("eu-central-1".to_owned());
+        identity.session_name = SessionName::Pod;
+    });
+    let facts = account(&[("role-arn", ROLE)]);
+    let file = format!("{MOUNT}/token");
+    for (name, value) in [
+        ("AWS_ROLE_ARN", ROLE),
+        ("AWS_WEB_IDENTITY_TOKEN_FILE", file.as_str()),
+        ("AWS_REGION", "eu-central-1"),
+    ] {
+        let mut pod = pod();
+        let own = json!([{"name": name, "value": value}]);
+        set(&mut pod, "/spec/containers/0/env", own);
+        let answered = ask(&settings, &facts, &pod);
+        assert!(answered.warnings().is_empty(), "{:?}", answered.warnings());
+        let injected = inject(&settings, &facts, &pod);
+        let app = container(&injected, "app");
+        for (name, value) in [
+            ("AWS_ROLE_ARN", ROLE),
+            ("AWS_WEB_IDENTITY_TOKEN_FILE", file.as_str()),
+            ("AWS_REGION", "eu-central-1"),
+            ("AWS_DEFAULT_REGION", "eu-central-1"),
+        ] {
+            assert_eq!(variable(app, name), [json!(value)], "{name}");
+        }
+        assert_eq!(variable(app, "AWS_ROLE_SESSION_NAME").len(), 1);
+        assert_eq!(app["volumeMounts"].as_array().unwrap().len(), 1);
+    }
+    // All of them, and the mount is not lacking either.
+    let mut pod = pod();
+    let own = [
+        ("AWS_ROLE_ARN", ROLE),
+        ("AWS_WEB_IDENTITY_TOKEN_FILE", file.as_str()),
+        ("AWS_REGION", "eu-west-1"),
+        ("AWS_STS_REGIONAL_ENDPOINTS", "legacy"),
+    ];
+    let own: Vec<Value> = own
+        .iter()
+        .map(|(name, value)| json!({"name": name, "value": value}))
+        .collect();
+    set(&mut pod, "/spec/containers/0/env", json!(own));
+    let injected = inject(&settings, &facts, &pod);
+    let app = container(&injected, "app");
+    assert_eq!(app["env"], json!(own));
+    assert_eq!(app["volumeMounts"].as_array().unwrap().len(), 1);
+}
+
+#[test]
+fn adm_016_a_session_name_of_the_containers_own_is_kept_with_a_warning() {
+    let by_pod = with(|identity| identity.session_name = SessionName::Pod);
+    let plain = account(&[("role-arn", ROLE)]);
+    let named = account(&[("role-arn", ROLE), ("role-session-name", "app@blue")]);
+    for (facts, own, warned) in [
+        (&plain, "mine", 1),
+        (&named, "mine", 1),
+        (&named, "app@blue", 0),
+    ] {
+        let mut pod = pod();
+        let entry = json!([{"name": "AWS_ROLE_SESSION_NAME", "value": own}]);
+        set(&mut pod, "/spec/containers/0/env", entry);
+        let answered = ask(&by_pod, facts, &pod);
+        let app = container(&answered.pod, "app");
+        assert_eq!(variable(app, "AWS_ROLE_SESSION_NAME"), [json!(own)]);
+        let keeps = "kube-sts: container app keeps its own AWS_ROLE_SESSION_NAME";
+        let warnings = answered.warnings();
+        let found = warnings.iter().filter(|one| **one == keeps).count();
+        assert_eq!(found, warned, "{warnings:?}");
+        // Nothing is said of what we have written ourselves.
+        let second = ask(&by_pod, facts, &answered.pod).warnings().join(";");
+        assert_eq!(second, warnings.join(";"));
+    }
+}
+
+/// Container credentials come last but one.
+#[test]
+fn adm_017_what_would_shadow_either_kind_of_credentials_is_warned_of() {
+    let settings = with(|identity| identity.container_credentials = Some(agent()));
+    let web = account(&[("role-arn", ROLE)]);
+    let by_agent = IdentityFacts {
+        has_agent: true,
+        ..web.clone()
+    };
+    let shadowed = |facts: &IdentityFacts, name: &str| {
+        let mut pod = pod();
+        let own = json!([{"name": name, "value": "x"}]);
+        set(&mut pod, "/spec/containers/0/env", own);
+        set(
+            &mut pod,
+            "/spec/containers/1/envFrom",
+            json!([{"secretRef": {"name": "x"}}]),
+        );
+        let answered = ask(&settings, facts, &pod);
+        let warnings = answered.warnings().join(";");
+        let from = "kube-sts: container second has envFrom; AWS keys in it would win over the role";
+        assert!(warnings.contains(from), "{warnings}");
+        warnings.contains(&format!(
+            "container app sets {name}, which wins over the role"
+        ))
+    };
+    for name in ["AWS_ACCESS_KEY_ID", "AWS_PROFILE"] {
+        assert!(shadowed(&web, name), "{name}");
+        assert!(shadowed(&by_agent, name), "{name}");
+    }
+    assert!(shadowed(&by_agent, "AWS_WEB_IDENTITY_TOKEN_FILE"));
+    assert!(!shadowed(&web, "AWS_WEB_IDENTITY_TOKEN_FILE"));
 }
 
 #[test]

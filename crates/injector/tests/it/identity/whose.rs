@@ -5,15 +5,13 @@ use std::sync::Arc;
 
 use injector::decide::Entry;
 use injector::identity::{Account, IdentityFacts, Lookup};
-use injector::settings::{ContainerCredentials, IdentityToken, LookupFailure};
+use injector::settings::LookupFailure;
 use serde_json::json;
 
 use super::{
-    OTHER, ROLE, account, ask, denies, environment, facts, inject, pairs, pod, skips, with,
+    OTHER, ROLE, account, agent, ask, denies, environment, facts, inject, pairs, pod, skips, with,
 };
-use crate::support::{
-    CA, SIDECAR, TOKENS, ask_as, container, review, set, settings, token_mounts, variable, volume,
-};
+use crate::support::{CA, ask_as, container, review, set, variable, volume};
 
 #[test]
 fn pods_that_are_nobody_are_left_alone() {
@@ -72,12 +70,45 @@ fn a_service_account_that_cannot_be_looked_up_is_a_warning_or_a_refusal_as_the_o
         &unanswered,
         &pod(),
         "account_unanswered",
-        &["try again"],
+        &[
+            "ServiceAccount app has",
+            "try again",
+            "may get ServiceAccounts",
+        ],
     );
     assert_eq!(
         ask(&strict, &unanswered, &pod()).response["status"]["code"],
         503
     );
+}
+
+/// As in AWS's webhook. A cluster may know roles by the ConfigMap alone.
+#[test]
+fn a_listed_account_gets_its_role_though_it_is_missing_or_cannot_be_looked_up() {
+    let listed = Some(Arc::new(Account {
+        role: Some(OTHER.to_owned()),
+        ..Account::default()
+    }));
+    for (lookup, warning) in [
+        (Lookup::Missing, ""),
+        (
+            Lookup::Unanswered,
+            "kube-sts: its ServiceAccount could not be looked up: it gets what the ConfigMap says",
+        ),
+    ] {
+        let facts = IdentityFacts {
+            listed: listed.clone(),
+            ..facts(lookup)
+        };
+        let answered = ask(&with(|_| {}), &facts, &pod());
+        assert_eq!(answered.outcome.reason, "config_map");
+        let role = variable(container(&answered.pod, "app"), "AWS_ROLE_ARN");
+        assert_eq!(role, [json!(OTHER)]);
+        assert_eq!(answered.warnings().join(";"), warning);
+        let strict = with(|identity| identity.lookup_failure = LookupFailure::Deny);
+        let denied = ask(&strict, &facts, &pod()).response["allowed"] == false;
+        assert_eq!(denied, matches!(facts.lookup, Lookup::Unanswered));
+    }
 }
 
 #[test]
@@ -150,16 +181,7 @@ fn the_service_account_goes_before_the_config_map() {
 #[test]
 fn eks_pod_identity_goes_before_everything() {
     let path = "/var/run/secrets/pods.eks.amazonaws.com/serviceaccount";
-    let settings = with(|identity| {
-        identity.container_credentials = Some(ContainerCredentials {
-            file: "/etc/config.json".into(),
-            audience: "pods.eks.amazonaws.com".to_owned(),
-            mount_path: path.to_owned(),
-            volume_name: "eks-pod-identity-token".to_owned(),
-            token_path: "eks-pod-identity-token".to_owned(),
-            full_uri: "http://169.254.170.23/v1/credentials".to_owned(),
-        });
-    });
+    let settings = with(|identity| identity.container_credentials = Some(agent()));
     let facts = IdentityFacts {
         has_agent: true,
         ..account(&[("role-arn", ROLE)])
@@ -185,61 +207,50 @@ fn eks_pod_identity_goes_before_everything() {
     assert!((79_200..=86_400).contains(&seconds), "{seconds}");
 }
 
-/// Both webhooks in one: the token of the STS for an annotated ServiceAccount, and one sidecar for it and for a label.
+/// Of the ServiceAccount, with or without a role, else of the ConfigMap; the pod's own goes first, and the settings' last.
 #[test]
-fn an_endpoint_gives_annotated_service_accounts_the_tokens_of_the_sts() {
+fn annotations_about_life_and_region_hold_for_eks_pod_identity_too() {
     let settings = with(|identity| {
-        let mut endpoint = settings().endpoints[0].clone();
-        endpoint.name = "irsa".to_owned();
-        endpoint.key = String::new();
-        identity.token = IdentityToken::Sidecar(endpoint);
+        identity.container_credentials = Some(agent());
+        identity.agent_seconds = 7200;
     });
-    let facts = account(&[("role-arn", ROLE)]);
-    let mut pod = pod();
-    let alone = inject(&settings, &facts, &pod);
-    let file = format!("{TOKENS}/irsa/token");
-    let expected = pairs(&[
-        ("AWS_ROLE_ARN", ROLE),
-        ("AWS_WEB_IDENTITY_TOKEN_FILE", &file),
+    let listed = Some(Arc::new(Account {
+        token_seconds: Some(1200),
+        regional_sts: Some(true),
+        ..Account::default()
+    }));
+    let annotated = account(&[
+        ("token-expiration", "3600"),
+        ("sts-regional-endpoints", "true"),
     ]);
-    assert_eq!(environment(&alone, "app"), expected);
-    assert_eq!(token_mounts(container(&alone, "app")).len(), 1);
-    assert_eq!(
-        container(&alone, SIDECAR)["env"][0]["value"],
-        "irsa=https://sts.example/aws/token"
-    );
-    // And with a label, by whichever entry it is asked first and last.
-    set(
-        &mut pod,
-        "/metadata/labels",
-        json!({"tremolo.io/vault-role": "true"}),
-    );
-    set(
-        &mut pod,
-        "/metadata/annotations",
-        json!({"tremolo.io/vault-role": "r"}),
-    );
-    let both = inject(&settings, &facts, &pod);
-    let served = &container(&both, SIDECAR)["env"][0]["value"];
-    assert_eq!(
-        served,
-        "vault=https://sts.example/vault/token,irsa=https://sts.example/aws/token"
-    );
-    let labels = ask_as(
-        &settings,
-        Some(&CA),
-        Entry::Endpoint("vault"),
-        &review(&both),
-    )
-    .unwrap();
-    assert!(labels.patch.0.is_empty(), "{:?}", labels.patch);
-    assert_eq!(environment(&both, "app").len(), 4);
-    assert_eq!(token_mounts(container(&both, "app")).len(), 1);
-    // A label that sets the same variables is the closer wish.
-    set(
-        &mut pod,
-        "/metadata/labels",
-        json!({"tremolo.io/aws-role": "true"}),
-    );
-    skips(&settings, &facts, &pod, "labelled");
+    let mut own = pod();
+    let annotation = json!({"eks.amazonaws.com/token-expiration": "1800"});
+    set(&mut own, "/metadata/annotations", annotation);
+    for (what, facts, listed, pod, seconds, is_regional) in [
+        ("settings", account(&[]), None, pod(), 7200, false),
+        ("account", annotated.clone(), None, pod(), 3600, true),
+        ("both", annotated.clone(), listed.clone(), pod(), 3600, true),
+        (
+            "listed",
+            facts(Lookup::Missing),
+            listed.clone(),
+            pod(),
+            1200,
+            true,
+        ),
+        ("plain and listed", account(&[]), listed, pod(), 7200, false),
+        ("pod", annotated, None, own, 1800, true),
+    ] {
+        let facts = IdentityFacts {
+            listed,
+            has_agent: true,
+            ..facts
+        };
+        let pod = inject(&settings, &facts, &pod);
+        let sources = &volume(&pod, "eks-pod-identity-token")["projected"]["sources"];
+        let token = &sources[0]["serviceAccountToken"];
+        assert_eq!(token["expirationSeconds"], seconds, "{what}");
+        let regional = variable(container(&pod, "app"), "AWS_STS_REGIONAL_ENDPOINTS");
+        assert_eq!(regional.len(), usize::from(is_regional), "{what}");
+    }
 }
