@@ -5,6 +5,7 @@ use std::process::Command;
 
 use serde_json::{Value, json};
 
+use super::control_plane::ControlPlane;
 use super::install::Install;
 use super::minio::variable;
 use super::wait::eventually;
@@ -33,8 +34,24 @@ fn values(install: &Install) -> Value {
     })
 }
 
+/// Creates policies and their bindings, and says where they are.
+pub(crate) async fn create_policies(plane: &ControlPlane, policies: Vec<Value>) -> Vec<String> {
+    let mut paths = Vec::new();
+    for object in policies {
+        let plural = if object["kind"] == "ValidatingAdmissionPolicy" {
+            "validatingadmissionpolicies"
+        } else {
+            "validatingadmissionpolicybindings"
+        };
+        let name = object["metadata"]["name"].as_str().unwrap();
+        paths.push(format!("{GROUP}/{plural}/{name}"));
+        drop(plane.create(&format!("{GROUP}/{plural}"), object).await);
+    }
+    paths
+}
+
 /// The objects of one template.
-async fn render(install: &Install, template: &str) -> Vec<Value> {
+pub(crate) async fn render(install: &Install, template: &str) -> Vec<Value> {
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("values.yaml");
     std::fs::write(&file, values(install).to_string()).unwrap();
@@ -86,17 +103,8 @@ async fn the_webhooks_entries_of_these_tests_are_the_charts() {
 async fn adm_036_a_labelled_pod_that_ends_up_without_its_sidecar_is_refused_by_the_policy() {
     let webhook = Webhook::start().await;
     let plane = webhook.install.plane;
-    let mut paths = Vec::new();
-    for object in render(&webhook.install, "templates/final-state.yaml").await {
-        let plural = if object["kind"] == "ValidatingAdmissionPolicy" {
-            "validatingadmissionpolicies"
-        } else {
-            "validatingadmissionpolicybindings"
-        };
-        let name = object["metadata"]["name"].as_str().unwrap();
-        paths.push(format!("{GROUP}/{plural}/{name}"));
-        drop(plane.create(&format!("{GROUP}/{plural}"), object).await);
-    }
+    let policies = render(&webhook.install, "templates/final-state.yaml").await;
+    let paths = create_policies(plane, policies).await;
     assert_eq!(paths.len(), 4);
     // No entry of the webhook is called for this label, so nobody adds the volume.
     let mut projected = labelled("projected");

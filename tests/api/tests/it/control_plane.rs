@@ -10,6 +10,7 @@ use std::time::Duration;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use rcgen::{KeyPair, PKCS_RSA_SHA256, RsaKeySize};
+use reqwest::header::HeaderValue;
 use reqwest::{Certificate, Client};
 use serde_json::{Value, json};
 use tokio::sync::OnceCell;
@@ -209,6 +210,22 @@ impl ControlPlane {
         let status = response.status().as_u16();
         let text = response.text().await.unwrap_or_default();
         (status, serde_json::from_str(&text).unwrap_or(Value::Null))
+    }
+
+    /// The warnings that come with a creation, which has to succeed, as kubectl prints them.
+    pub(crate) async fn warnings(&self, path: &str, object: &Value) -> Vec<String> {
+        let request = self.client().unwrap().post(format!("{}{path}", self.url));
+        let request = request
+            .bearer_auth(&self.token)
+            .header("content-type", "application/json");
+        let response = request.body(object.to_string()).send().await.unwrap();
+        let headers = response.headers().get_all("warning").iter();
+        // RFC 9111 5.5: 299 - "text", in which quotes and backslashes are escaped.
+        let text = |value: &HeaderValue| value.to_str().unwrap().replace('\\', "");
+        let warnings = headers.map(text).collect();
+        let status = response.status();
+        assert_eq!(status, 201, "{}", response.text().await.unwrap());
+        warnings
     }
 
     /// A call that has to succeed.

@@ -29,6 +29,7 @@ mod labels;
 mod liveness;
 mod load;
 mod minio;
+mod near_miss;
 mod outage;
 mod process;
 mod public_issuer;
