@@ -14,6 +14,7 @@ mod cold_start;
 mod credentials;
 mod injection;
 mod lifecycle;
+mod mesh;
 mod modes;
 mod outage;
 mod own;
