@@ -3,6 +3,8 @@
 use injector::decide::Entry;
 use injector::settings::{SessionName, Settings};
 use proptest::prelude::*;
+use proptest::strategy::ValueTree as _;
+use proptest::test_runner::TestRunner;
 use serde_json::{Map, Value, json};
 
 use crate::identity::{ROLE, account, identity_settings};
@@ -85,7 +87,10 @@ fn pod() -> BoxedStrategy<Value> {
         ("ephemeralContainers", list(container())),
         (
             "volumes",
-            list(object(vec![("name", one_of(&["data", "cache"]))])),
+            list(object(vec![(
+                "name",
+                one_of(&["data", "cache", "sts-tokens"]),
+            )])),
         ),
         ("securityContext", object(vec![("runAsUser", user)])),
     ]);
@@ -159,6 +164,26 @@ fn restore(fields: &mut Map<String, Value>, key: &str, original: &Value) {
         }
         Some(other) => fields[key] = other.clone(),
     }
+}
+
+/// Or what follows would hold of nothing.
+#[test]
+fn a_good_part_of_these_pods_is_given_something_by_either_entry() {
+    const PODS: usize = 200;
+    let mut runner = TestRunner::deterministic();
+    let pods: Vec<Value> = (0..PODS)
+        .map(|_| pod().new_tree(&mut runner).unwrap().current())
+        .collect();
+    let is_given = |answer: &Answered| answer.outcome.decision == "inject";
+    let by_label = pods.iter().map(ask).filter(is_given).count();
+    assert!(by_label > PODS / 4, "{by_label}");
+    let unlabelled = pods.into_iter().map(|mut pod| {
+        set(&mut pod, "/metadata/labels", json!({"app": "x"}));
+        pod
+    });
+    let by_account = unlabelled.map(|pod| by_account(&pod)).filter(is_given);
+    let by_account = by_account.count();
+    assert!(by_account > PODS / 4, "{by_account}");
 }
 
 proptest! {
