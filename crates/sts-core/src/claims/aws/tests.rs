@@ -1,4 +1,7 @@
+use proptest::prelude::*;
+
 use super::*;
+use crate::template::tests::subjects_in;
 
 fn subject() -> Attributes {
     Attributes::supposed(
@@ -200,4 +203,27 @@ fn names_without_their_cluster_are_found() {
         tag("cluster", "${cluster}").unwrap(),
     ];
     assert_eq!(found(tags, "${uid}"), nothing);
+}
+
+proptest! {
+    /// Whatever source identity with a ServiceAccount's name is accepted: it is nobody else's whose names can be read out of it.
+    #[test]
+    fn no_source_identity_with_a_name_is_two_subjects(
+        text in "[ab.=-]{0,2}\\$\\{(namespace|saname)\\}[ab.=-]{0,2}\\$\\{(namespace|saname)\\}[ab.=-]{0,2}",
+        namespace in "[ab]|[ab]-?[ab]", name in "[ab]|[ab][.-]?[ab]",
+    ) {
+        if let Ok(identity) = SourceIdentity::parse(&text) && text.contains("saname") {
+            let of = |namespace: &str, name: &str| {
+                let (namespace, name) = (namespace.parse().unwrap(), name.parse().unwrap());
+                let somebody = Attributes::supposed(&"c1".parse().unwrap(), &namespace, &name);
+                identity.0.render(&somebody, None).unwrap()
+            };
+            let ours = of(&namespace, &name);
+            for (other, account) in subjects_in(&ours) {
+                let same = other.as_str() == namespace && account.as_str() == name;
+                let theirs = of(other.as_str(), account.as_str());
+                prop_assert_eq!(theirs == ours, same, "{} by {}: {}/{}", ours, text, other, account);
+            }
+        }
+    }
 }
