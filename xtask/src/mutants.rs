@@ -16,7 +16,7 @@ use crate::workspace::Workspace;
 const VERSION: &str = "27.1.0";
 
 /// Verifier, rules and claims.
-const FILES: [&str; 12] = [
+const FILES: [&str; 14] = [
     "authorize.rs",
     "claims.rs",
     "claims/**",
@@ -27,6 +27,8 @@ const FILES: [&str; 12] = [
     "policy.rs",
     "policy/**",
     "strict_json.rs",
+    "template.rs",
+    "token.rs",
     "token/**",
     "verify.rs",
 ];
