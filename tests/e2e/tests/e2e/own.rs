@@ -60,6 +60,11 @@ impl Own {
         stage.kubectl(&status).map(drop)
     }
 
+    /// A pod's name that no other test's pod on the node has: [`process_in`] does not see namespaces.
+    pub(crate) fn pod(&self, pod: &str) -> String {
+        format!("{}-{pod}", self.name)
+    }
+
     pub(crate) fn field(&self, stage: &Stage, pod: &str, path: &str) -> Result<String> {
         stage.field(&self.pods, pod, path)
     }

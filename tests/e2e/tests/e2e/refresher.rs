@@ -16,21 +16,22 @@ fn check_gate(
     (reason, command): (&str, &str),
     longest_deletion: Duration,
 ) -> Result<()> {
+    let (deleted, patient) = (&own.pod("deleted"), &own.pod("patient"));
     own.scale_server(stage, 0)?;
-    own.create_pod(stage, "deleted")?;
-    own.create_pod(stage, "patient")?;
-    own.says(stage, "deleted", reason)?;
+    own.create_pod(stage, deleted)?;
+    own.create_pod(stage, patient)?;
+    own.says(stage, deleted, reason)?;
     // Between two containers nothing holds it back, and anybody could delete it.
     wait_for("the pod to be held back", Duration::from_secs(60), || {
-        process_in("deleted", &["/refresher", command]).map(|found| found.map(drop))
+        process_in(deleted, &["/refresher", command]).map(|found| found.map(drop))
     })?;
-    let deletion = own.deletion(stage, "deleted")?;
+    let deletion = own.deletion(stage, deleted)?;
     ensure!(deletion <= longest_deletion, "deletion took {deletion:?}");
-    own.says(stage, "patient", "no token for endpoint")?;
-    own.says(stage, "patient", "cannot reach the STS")?;
+    own.says(stage, patient, "no token for endpoint")?;
+    own.says(stage, patient, "cannot reach the STS")?;
     own.scale_server(stage, 1)?;
-    own.becomes_ready(stage, "patient")?;
-    let restarts = own.field(stage, "patient", APPLICATION_RESTARTS)?;
+    own.becomes_ready(stage, patient)?;
+    let restarts = own.field(stage, patient, APPLICATION_RESTARTS)?;
     ensure!(
         restarts == "0",
         "the application restarted {restarts} times"
@@ -42,15 +43,16 @@ fn check_gate(
 fn ref_005_a_hook_tells_why_a_pod_waits_and_lets_it_go_within_its_bound() -> Result<()> {
     let stage = stage();
     let own = Own::gated(stage, "hooked", "hook")?;
+    let patient = &own.pod("patient");
     // The kubelet ends no pod whose hook runs: the bound of 5 s, the grace period, and what the kubelet takes.
     let longest = Duration::from_secs(15);
     check_gate(stage, &own, ("FailedPostStartHook", "wait"), longest)?;
-    let log = own.previous_log(stage, "patient")?;
+    let log = own.previous_log(stage, patient)?;
     ensure!(
         log.contains("no token for endpoint hooked: ") && log.contains("(waited 5.0s)"),
         "the container's log does not say why its hook failed: {log}"
     );
-    check_google_reads(stage, &own, "patient")?;
+    check_google_reads(stage, &own, patient)?;
     own.uninstall(stage)
 }
 
@@ -84,9 +86,10 @@ print(type(found).__module__, found.retrieve_subject_token(None))
 fn ref_005_a_probe_tells_why_a_pod_waits_and_lets_it_go_at_once() -> Result<()> {
     let stage = stage();
     let own = Own::gated(stage, "probed", "probe")?;
+    let patient = &own.pod("patient");
     let longest = Duration::from_secs(6);
     check_gate(stage, &own, ("Startup probe failed", "run"), longest)?;
-    let restarts = own.field(stage, "patient", SIDECAR_RESTARTS)?;
+    let restarts = own.field(stage, patient, SIDECAR_RESTARTS)?;
     ensure!(restarts == "0", "the sidecar restarted {restarts} times");
     own.uninstall(stage)
 }
