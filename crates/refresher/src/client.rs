@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use reqwest::header::{CONTENT_TYPE, HeaderMap, RETRY_AFTER};
-use reqwest::{Response, StatusCode, Url, redirect};
+use reqwest::{RequestBuilder, Response, StatusCode, Url, redirect};
 use sts_api::{ErrorBody, GRANT_TYPE, ROLE_PARAMETER, TOKEN_TYPE_JWT, TokenResponse};
 use thiserror::Error;
 
@@ -57,16 +57,7 @@ impl Exchanger {
         ];
         form.extend(role.map(|role| (ROLE_PARAMETER, role)));
         let request = self.http()?.post(url.clone()).form(&form).timeout(limit);
-        let answer = async {
-            read_token(
-                request
-                    .send()
-                    .await
-                    .map_err(ExchangeError::from_transport)?,
-            )
-            .await
-        };
-        let token = answer.await;
+        let token = fetch_token(request).await;
         if let Err(error) = &token {
             self.addresses.forget();
             if matches!(error, ExchangeError::Tls(_)) {
@@ -239,6 +230,11 @@ impl Reason {
             "{error}: {error_description}"
         )))
     }
+}
+
+async fn fetch_token(request: RequestBuilder) -> Result<TokenText, ExchangeError> {
+    let sent = request.send().await;
+    read_token(sent.map_err(ExchangeError::from_transport)?).await
 }
 
 async fn read_token(response: Response) -> Result<TokenText, ExchangeError> {
