@@ -26,7 +26,7 @@ use sts_api::IssuerDocs;
 use sts_config::{Endpoint, KeySource};
 use sts_core::documents::{IssuerDocuments, entity_tag};
 use sts_core::ident::{EndpointName, Issuer, KeyId};
-use sts_core::keys::ring::{Outside, Ring, Sight, Terms, View, Withheld};
+use sts_core::keys::ring::{FURTHEST_APART, Outside, Ring, Sight, Terms, View, Withheld};
 use sts_core::sign::{KeyError, PublicJwk, SigningKey};
 use svc_runtime::{Condition, Shutdown};
 use thiserror::Error;
@@ -118,6 +118,11 @@ enum Key {
 /// Why there is no key.
 #[derive(Debug, Error)]
 pub(crate) enum SigningKeyError {
+    /// One of two clocks is wrong, and we have just started: by the wrong one, keys would be removed that live tokens need.
+    #[error(
+        "own clock and the API server's differ by more than {FURTHEST_APART:?}: the ring is left alone"
+    )]
+    ClocksApart,
     /// Other replicas kept changing the Secret between our reading and our writing.
     #[error("Secret {name} changes too often to be written")]
     Contended { name: String },

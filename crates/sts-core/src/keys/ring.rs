@@ -25,7 +25,7 @@ use crate::ident::KeyId;
 use crate::time::{Lifetime, UnixSeconds};
 
 pub use advance::{Advance, Inputs, advance};
-pub use permit::{Outside, View, Withheld};
+pub use permit::{FURTHEST_APART, Outside, View, Withheld};
 pub use reconcile::{Loss, Reconciled, Stored, reconcile};
 pub use text::RingTextError;
 

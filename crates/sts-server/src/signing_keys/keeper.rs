@@ -10,7 +10,8 @@ use futures_util::StreamExt as _;
 use k8s_openapi::api::core::v1::Secret;
 use sts_core::keys::Algorithm;
 use sts_core::keys::ring::{
-    Advance, Inputs, Reconciled, Ring, Sight, Sighting, Step, Stored, advance, reconcile,
+    Advance, FURTHEST_APART, Inputs, Reconciled, Ring, Sight, Sighting, Step, Stored, advance,
+    reconcile,
 };
 use sts_core::sign::SigningKey;
 use sts_core::time::UnixSeconds;
@@ -161,7 +162,12 @@ impl Keeper {
     /// The time, by the clock that all replicas share.
     fn now(&mut self, reading: &Reading) -> Result<UnixSeconds, SigningKeyError> {
         let date = reading.date.ok_or(SigningKeyError::Silence)?;
-        Ok(self.clock.read(date, Instant::now()))
+        // Whoever has just started has nothing but its own clock to tell by that the common one is set ahead.
+        let wall = seconds(reading.begun_wall).unwrap_or(date);
+        if !self.clock.is_known() && wall.since(date).max(date.since(wall)) > FURTHEST_APART {
+            return Err(SigningKeyError::ClocksApart);
+        }
+        Ok(self.clock.read(date, reading.begun, Instant::now()))
     }
 
     /// The public record, where what is stored is not what it should be.

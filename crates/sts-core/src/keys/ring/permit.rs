@@ -103,5 +103,5 @@ impl Ring {
     }
 }
 
-/// Beyond this a token's times mean nothing to others.
-const FURTHEST_APART: Duration = Duration::from_secs(300);
+/// How far our clock may be from the API server's. Beyond this a token's times mean nothing to others.
+pub const FURTHEST_APART: Duration = Duration::from_secs(300);

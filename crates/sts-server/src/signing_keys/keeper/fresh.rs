@@ -8,7 +8,7 @@ use std::time::Duration;
 use k8s_openapi::api::core::v1::Secret;
 use sts_core::keys::ring::{Step, Stored};
 use sts_core::sign::SigningKey;
-use tokio::time::sleep;
+use tokio::time::{Instant, sleep};
 
 use super::super::api_clock::ApiClock;
 use super::super::store::Store;
@@ -49,7 +49,7 @@ async fn read_on(store: &Store, clock: &mut ApiClock, ring: &KeyRing) -> Infalli
             continue;
         };
         let Some(date) = reading.date else { continue };
-        let now = clock.read(date, reading.begun);
+        let now = clock.read(date, reading.begun, Instant::now());
         let content = secret::read(reading.secret.as_ref(), ring.terms.algorithm);
         ring.confirm(&content.stored, confirmed(&reading, now));
     }
@@ -82,7 +82,6 @@ impl KeyRing {
 mod tests {
     use sts_core::keys::ring::{Inputs, Ring, Sight, Withheld, advance};
     use sts_core::time::UnixSeconds;
-    use tokio::time::Instant;
 
     use super::super::super::testing::{LAG, empty};
     use super::super::super::{Key, Keys};
@@ -123,5 +122,22 @@ mod tests {
             assert_eq!(stale(other), Some(Withheld::Stale));
         }
         assert_eq!(stale(Stored::Whole(ring)), None);
+    }
+
+    /// LAG is both `staleAfter` and `maxAge` here: a key that others prepare just after the last reading signs after both.
+    #[test]
+    fn documents_that_nobody_confirms_are_out_of_use_before_a_key_that_they_lack_can_sign() {
+        let memory = empty(Sight::ByTime);
+        let kept_for = |ago: u64| {
+            let confirmed = read_before(Duration::from_secs(ago));
+            let ring = Ring::default();
+            memory.install(&ring, Keys::new(), Some(confirmed)).unwrap();
+            let documents = memory.documents(svc_runtime::clock::now());
+            documents.map(|(_, max_age)| max_age.as_secs())
+        };
+        assert_eq!(kept_for(50), Some(60));
+        assert_eq!(kept_for(70), Some(5));
+        assert_eq!(kept_for(118), Some(1), "in whole seconds");
+        assert_eq!(kept_for(121), None);
     }
 }
