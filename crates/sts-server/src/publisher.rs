@@ -89,6 +89,7 @@ async fn follow(
             () = shutdown.requested() => return Ok(()),
             () = sleep(wait) => {}
             Ok(()) = published.changed() => {}
+            () = ring.differs() => {}
         }
     }
 }

@@ -47,6 +47,8 @@ pub(crate) struct KeyRing {
     outside: watch::Sender<Seen>,
     /// The documents were carried outside just now: it is worth a look there.
     carried: Notify,
+    /// The outside world serves something else since a moment ago: it is worth publishing anew.
+    differs: Notify,
 }
 
 /// The documents of an endpoint as they are served and are to be published. Whoever publishes them follows [`KeyRing::published`] and
@@ -228,6 +230,7 @@ impl KeyRing {
             published: watch::Sender::new(None),
             outside: watch::Sender::new(Seen::NotLookedYet),
             carried: Notify::new(),
+            differs: Notify::new(),
         }
     }
 
@@ -329,6 +332,11 @@ impl KeyRing {
     /// Takes note that the documents were carried to where the outside world reads them.
     pub(crate) fn are_carried(&self) {
         self.carried.notify_one();
+    }
+
+    /// Waits until the outside world begins to serve something else than the documents.
+    pub(crate) async fn differs(&self) {
+        self.differs.notified().await;
     }
 
     /// Swaps in a ring.

@@ -4,6 +4,7 @@ mod served;
 #[cfg(test)]
 mod tests;
 
+use std::collections::BTreeSet;
 use std::convert::Infallible;
 use std::sync::Arc;
 use std::time::Duration;
@@ -48,6 +49,23 @@ pub(crate) enum OutsideError {
     /// The discovery document sends relying parties elsewhere.
     #[error("discovery document's jwks_uri does not lie under the issuer")]
     JwksUri,
+}
+
+impl OutsideError {
+    /// Whether that is an answer, by which nobody could verify a token of ours: unlike silence, which leaves relying parties what they
+    /// have. 403 is what S3 says of an object that is not there.
+    fn serves_nothing(&self) -> bool {
+        match self {
+            Self::Discovery { .. } | Self::JwksUri => true,
+            Self::Fetch { source, .. } => matches!(
+                source,
+                FetchError::Set(_)
+                    | FetchError::Status {
+                        status: 401 | 403 | 404 | 410
+                    }
+            ),
+        }
+    }
 }
 
 impl PublicIssuer {
@@ -185,7 +203,18 @@ impl Looks {
                 };
                 (seen, problem)
             }
-            Err(error) => (Seen::Silent, Some(chain(&error).to_string())),
+            Err(error) => {
+                let seen = if error.serves_nothing() {
+                    Seen::Serves {
+                        key_ids: BTreeSet::new(),
+                        max_age: None,
+                        begun,
+                    }
+                } else {
+                    Seen::Silent
+                };
+                (seen, Some(chain(&error).to_string()))
+            }
         };
         self.say(problem, expected.map(|expected| expected.generation));
         self.ring.outside.send_replace(seen);
@@ -206,6 +235,7 @@ impl Looks {
                 problem,
                 "public issuer differs"
             );
+            self.ring.differs.notify_one();
         } else {
             tracing::info!(
                 endpoint,

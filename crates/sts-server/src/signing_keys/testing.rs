@@ -32,5 +32,6 @@ pub(super) fn empty(sight: Sight) -> KeyRing {
         published: watch::Sender::new(None),
         outside: watch::Sender::new(Seen::NotLookedYet),
         carried: Notify::new(),
+        differs: Notify::new(),
     }
 }

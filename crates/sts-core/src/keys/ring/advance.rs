@@ -196,7 +196,11 @@ impl Walk<'_> {
         if self.ring.generation == 0 && self.ring.keys.is_empty() {
             let unknown =
                 |sighting: &Sighting| sighting.key_ids.is_empty() || sighting.key_ids.contains(&id);
-            self.ring.urgent = self.inputs.sighting.is_none_or(unknown);
+            // Where that is looked at, silence does not say that nobody knows the issuer.
+            self.ring.urgent = match self.terms.sight {
+                Sight::ByTime => true,
+                Sight::Observed => self.inputs.sighting.is_some_and(unknown),
+            };
         }
         self.ring.keys.push(RingKey {
             id: id.clone(),

@@ -2,6 +2,7 @@
 
 use std::cell::RefCell;
 
+use sts_core::keys::KeySetError;
 use sts_core::keys::ring::{Ring, Sight};
 use tokio::time::timeout;
 
@@ -56,4 +57,36 @@ async fn documents_that_were_carried_outside_are_looked_for_at_once() {
         ring.are_carried();
     };
     assert_eq!(looks(carried).await[..2], [Duration::ZERO, SECOND * 3 / 2]);
+}
+
+/// Silence leaves relying parties what they have; an answer without our keys does not.
+#[tokio::test]
+async fn an_answer_without_our_keys_is_not_silence() {
+    let ring = Arc::new(empty(Sight::Observed));
+    let mut looks = Looks {
+        ring: Arc::clone(&ring),
+        issuer: ring.issuer.clone(),
+        metrics: Metrics::default(),
+        said: None,
+    };
+    let (what, status) = ("the key set", |status| FetchError::Status { status });
+    for (source, is_silent) in [
+        (status(404), false),
+        (status(403), false),
+        (KeySetError::NoUsableKey.into(), false),
+        (status(500), true),
+        (status(429), true),
+        (FetchError::Slow, true),
+    ] {
+        let text = source.to_string();
+        let read = Err(OutsideError::Fetch { what, source });
+        assert!(looks.take(read, Instant::now(), None));
+        let seen = ring.outside.borrow();
+        let silent = match &*seen {
+            Seen::Silent => true,
+            Seen::Serves { key_ids, .. } => !key_ids.is_empty(),
+            Seen::NotLookedYet => panic!("{text}"),
+        };
+        assert_eq!(silent, is_silent, "{text}");
+    }
 }
