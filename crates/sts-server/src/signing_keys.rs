@@ -308,18 +308,19 @@ impl KeyRing {
         }
     }
 
-    /// The documents, and how long relying parties may keep them: less, when another replica may know later ones.
+    /// The documents, and how long relying parties may keep them. A replica that has not read its ring for `lag` may lack a key that others
+    /// prepared since, or have one that was revoked: its documents are out of use before such a key can sign, and then it gives none.
     pub(crate) fn documents(&self, now: Timestamp) -> Option<(Arc<Published>, Duration)> {
         let state = self.state.load();
         let state = state.as_ref()?;
-        let fresh = state
-            .confirmed
-            .is_none_or(|confirmed| confirmed.age(now) <= self.terms.lag);
         let longest = state.published.max_age;
-        let max_age = if fresh {
-            longest
-        } else {
-            MAX_AGE_OF_STALE.min(longest)
+        let max_age = match state.confirmed.map(|confirmed| confirmed.age(now)) {
+            None => longest,
+            Some(age) if age <= self.terms.lag => longest,
+            Some(age) => {
+                let left = self.terms.lag.saturating_add(longest).checked_sub(age)?;
+                left.min(MAX_AGE_OF_STALE)
+            }
         };
         Some((Arc::clone(&state.published), max_age))
     }

@@ -329,7 +329,6 @@ impl Keeper {
 
     /// Says how it went. Returns when to look again.
     fn tell(&mut self, outcome: Result<Look, SigningKeyError>, condition: &Condition) -> Duration {
-        let has_ring = self.ring.state.load().is_some();
         match outcome {
             Ok(Look { wake }) => {
                 self.failing = None;
@@ -342,7 +341,8 @@ impl Keeper {
                 if self.failing.as_ref() != Some(&text) {
                     tracing::error!(secret = self.name, error = %text, "signing keys are not settled");
                 }
-                if !has_ring {
+                // Where there is neither a token nor a document to be had, others have them.
+                if self.ring.documents(svc_runtime::clock::now()).is_none() {
                     condition.unmet(error.to_string());
                 }
                 self.failing = Some(text);
