@@ -4,6 +4,7 @@
 //! deleted while no replica ran.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use k8s_openapi::api::core::v1::ConfigMap;
 use kube::api::{Patch, PatchParams};
@@ -12,7 +13,7 @@ use serde_json::json;
 use sts_core::ident::KeyId;
 use sts_core::keys::ring::Ring;
 use sts_core::sign::PublicJwk;
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout};
 
 use super::{Key, Keys, PATIENCE, SigningKeyError};
 
@@ -21,8 +22,11 @@ pub(super) struct Ledger {
     api: Api<ConfigMap>,
     config_map: String,
     ring: String,
-    last_written: Option<String>,
+    last_written: Option<(String, Instant)>,
 }
+
+/// How long what we wrote is taken to be there: somebody may empty the record, or delete it and have helm make it anew.
+const TAKEN_FOR_THERE: Duration = Duration::from_secs(600);
 
 /// What the record says.
 pub(super) struct Record {
@@ -50,10 +54,12 @@ impl Ledger {
         Ok(text.and_then(|text| parse(&text)))
     }
 
-    /// Writes the record where it differs from what we wrote last.
+    /// Writes the record where it differs from what we wrote last, and now and then all the same, which changes nothing where it is there.
     pub(super) async fn write(&mut self, ring: &Ring, keys: &Keys) -> Result<(), SigningKeyError> {
         let text = render(ring, keys);
-        if self.last_written.as_ref() == Some(&text) {
+        let is_there =
+            |(written, at): &(String, Instant)| *written == text && at.elapsed() < TAKEN_FOR_THERE;
+        if self.last_written.as_ref().is_some_and(is_there) {
             return Ok(());
         }
         let patch = json!({"data": {self.entry(): text}});
@@ -69,7 +75,7 @@ impl Ledger {
         .await;
         let written = written.or(Err(SigningKeyError::Silence))?;
         written.map_err(|source| self.failed("written", source))?;
-        self.last_written = Some(text);
+        self.last_written = Some((text, Instant::now()));
         Ok(())
     }
 
