@@ -5,12 +5,14 @@ use std::time::Duration;
 use anyhow::{Result, ensure};
 
 use crate::release;
-use crate::stage::{Stage, stage, wait_for};
+use crate::stage::{Stage, labelled_pod, stage, wait_for};
 use crate::tokens::claims;
 
 /// JWTReissuer's documented pod. Changed are images, region, account and domain, and what it trusts the service's certificate by.
 const POD: &str = include_str!("../../manifests/jwt-reissuer-pod.yaml");
 const RELEASE: &str = "jwt-reissuer";
+/// The endpoint that comes while the programs run, its label and its pod.
+const ADDED: &str = "added";
 
 /// JWTReissuer's URL is the host alone. The mode is the one whose rights the chart gives only where it is used.
 fn endpoint(danger: &str) -> String {
@@ -33,7 +35,9 @@ fn endpoint(danger: &str) -> String {
 fn jwt_reissuers_pod_works_where_the_api_servers_audience_is_written_out_and_only_there()
 -> Result<()> {
     let stage = stage();
-    release::install_own(stage, RELEASE, &endpoint(""))?;
+    // With a label, or there would be no injectors.
+    let labelled = release::endpoint_for("labelled", "(namespace=default)");
+    release::install_own(stage, RELEASE, &(endpoint("") + &labelled))?;
     share_ca(stage)?;
     start(stage)?;
     says(stage, "Failed to refresh token")?;
@@ -45,14 +49,16 @@ fn jwt_reissuers_pod_works_where_the_api_servers_audience_is_written_out_and_onl
     let discovery = stage.kubectl(&["get", "--raw", "/.well-known/openid-configuration"])?;
     let discovery: serde_json::Value = serde_json::from_str(&discovery)?;
     let danger = format!("danger: {{apiServerAudiences: [{}]}}", discovery["issuer"]);
-    let pods = server_pods(stage)?;
-    release::install_own(stage, RELEASE, &endpoint(&danger))?;
+    let pods = pods(stage)?;
+    let added = release::endpoint_for(ADDED, "(namespace=default)");
+    release::install_own(stage, RELEASE, &(endpoint(&danger) + &labelled + &added))?;
     reloads(stage)?;
     start(stage)?;
+    serves_the_added(stage)?;
     says(stage, "Token refreshed successfully")?;
     ensure!(
-        pods == server_pods(stage)?,
-        "the running servers did not take the change over"
+        pods == self::pods(stage)?,
+        "the running programs did not take the change over"
     );
     let token = stage.kubectl(&[
         "exec",
@@ -94,20 +100,42 @@ fn server_log(stage: &Stage) -> Result<String> {
 
 const SERVERS: &str = "app.kubernetes.io/component=server";
 
-/// Their uids, and how often each was restarted.
-fn server_pods(stage: &Stage) -> Result<String> {
+/// The uids of servers and injectors, and how often each was restarted.
+fn pods(stage: &Stage) -> Result<String> {
     let of_each = r"jsonpath={range .items[*]}{.metadata.uid} {.status.containerStatuses[*].restartCount}{'\n'}{end}";
-    stage.kubectl(&["-n", RELEASE, "get", "pods", "-l", SERVERS, "-o", of_each])
+    stage.kubectl(&["-n", RELEASE, "get", "pods", "-o", of_each])
+}
+
+/// A pod of the endpoint that has come with the change gets a sidecar from the running injectors, and by that a token from the running
+/// servers.
+fn serves_the_added(stage: &Stage) -> Result<()> {
+    let manifest = labelled_pod(stage, "default", ADDED, "default")
+        .replace("tremolo.io/aws-role", &format!("tremolo.io/{ADDED}"));
+    wait_for("the injectors' reload", Duration::from_secs(60), || {
+        stage.apply(&manifest).map(Some)
+    })?;
+    let ready = [
+        "wait",
+        "--for=condition=Ready",
+        "pod/added",
+        "--timeout=60s",
+    ];
+    stage.kubectl(&ready)?;
+    let claims = claims(&stage.exec("default", ADDED, "cat $TOKEN_FILE")?)?;
+    let issuer = claims.get("iss").and_then(serde_json::Value::as_str);
+    ensure!(issuer == Some("https://added.example/issuer"), "{claims}");
+    stage.forget("default", "pod/added");
+    Ok(())
 }
 
 /// Waits until both servers have taken the changed ConfigMap over. The kubelet brings it to them within a minute or so, and at once
-/// when something of the pod changes too.
+/// when something of the pod changes too. Both programs' pods are so changed.
 fn reloads(stage: &Stage) -> Result<()> {
     let mut tries = 0_u32;
     wait_for("a reload", Duration::from_secs(90), || {
         if tries.is_multiple_of(10) {
             let nudge = format!("kube-sts.test/nudge={tries}");
-            let annotate = ["annotate", "pods", "--overwrite", "-l", SERVERS, &nudge];
+            let annotate = ["annotate", "pods", "--overwrite", "--all", &nudge];
             stage.kubectl(&[["-n", RELEASE].as_slice(), &annotate].concat())?;
         }
         tries += 1;
