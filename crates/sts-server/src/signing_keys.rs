@@ -308,21 +308,28 @@ impl KeyRing {
         }
     }
 
-    /// The documents, and how long relying parties may keep them. A replica that has not read its ring for `lag` may lack a key that others
-    /// prepared since, or have one that was revoked: its documents are out of use before such a key can sign, and then it gives none.
+    /// The documents, and how long relying parties may keep them: less, when another replica may know later ones. They are given also where the
+    /// API server is away: live tokens need them, and if it is away from all, nobody can change them.
     pub(crate) fn documents(&self, now: Timestamp) -> Option<(Arc<Published>, Duration)> {
         let state = self.state.load();
         let state = state.as_ref()?;
         let longest = state.published.max_age;
         let max_age = match state.confirmed.map(|confirmed| confirmed.age(now)) {
-            None => longest,
-            Some(age) if age <= self.terms.lag => longest,
-            Some(age) => {
-                let left = self.terms.lag.saturating_add(longest).checked_sub(age)?;
-                left.min(MAX_AGE_OF_STALE)
-            }
+            Some(age) if age > self.terms.lag => MAX_AGE_OF_STALE.min(longest),
+            Some(_) | None => longest,
         };
         Some((Arc::clone(&state.published), max_age))
+    }
+
+    /// Whether others should answer: there is no ring, or it was not read for `lag` and a document's life, after which a key may sign that it
+    /// lacks. A replica that says so leaves its Service if the API server hears it; if it hears nobody, the Service stays as it is.
+    pub(crate) fn is_behind(&self, now: Timestamp) -> bool {
+        self.state.load().as_ref().is_none_or(|state| {
+            let longest = self.terms.lag.saturating_add(state.published.max_age);
+            state
+                .confirmed
+                .is_some_and(|confirmed| confirmed.age(now) > longest)
+        })
     }
 
     /// The documents to publish, whenever they change. `None` until there are keys.

@@ -341,8 +341,7 @@ impl Keeper {
                 if self.failing.as_ref() != Some(&text) {
                     tracing::error!(secret = self.name, error = %text, "signing keys are not settled");
                 }
-                // Where there is neither a token nor a document to be had, others have them.
-                if self.ring.documents(svc_runtime::clock::now()).is_none() {
+                if self.ring.is_behind(svc_runtime::clock::now()) {
                     condition.unmet(error.to_string());
                 }
                 self.failing = Some(text);

@@ -126,18 +126,20 @@ mod tests {
 
     /// LAG is both `staleAfter` and `maxAge` here: a key that others prepare just after the last reading signs after both.
     #[test]
-    fn documents_that_nobody_confirms_are_out_of_use_before_a_key_that_they_lack_can_sign() {
+    fn a_replica_whose_ring_nobody_confirms_is_not_ready_before_a_key_that_it_lacks_can_sign() {
         let memory = empty(Sight::ByTime);
-        let kept_for = |ago: u64| {
+        assert!(memory.is_behind(svc_runtime::clock::now()), "no ring");
+        let after = |ago: u64| {
             let confirmed = read_before(Duration::from_secs(ago));
             let ring = Ring::default();
             memory.install(&ring, Keys::new(), Some(confirmed)).unwrap();
-            let documents = memory.documents(svc_runtime::clock::now());
-            documents.map(|(_, max_age)| max_age.as_secs())
+            let now = svc_runtime::clock::now();
+            let (_, max_age) = memory.documents(now).expect("live tokens need them");
+            (max_age.as_secs(), memory.is_behind(now))
         };
-        assert_eq!(kept_for(50), Some(60));
-        assert_eq!(kept_for(70), Some(5));
-        assert_eq!(kept_for(118), Some(1), "in whole seconds");
-        assert_eq!(kept_for(121), None);
+        assert_eq!(after(50), (60, false));
+        assert_eq!(after(70), (5, false));
+        assert_eq!(after(118), (5, false));
+        assert_eq!(after(121), (5, true));
     }
 }
