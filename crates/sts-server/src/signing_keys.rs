@@ -213,19 +213,28 @@ impl KeyRing {
             Sight::ByTime
         };
         let rotation = &endpoint.rotation;
+        let terms = Terms {
+            algorithm,
+            lifetime: endpoint.template.lifetime,
+            max_age: endpoint.documents.max_age,
+            lag: rotation.stale_after,
+            skew: rotation.clock_skew,
+            rotate_every: rotation.every,
+            most_keys: rotation.most_keys,
+            sight,
+        };
+        Self::on(
+            endpoint.name.clone(),
+            endpoint.template.issuer.clone(),
+            terms,
+        )
+    }
+
+    fn on(endpoint: EndpointName, issuer: Issuer, terms: Terms) -> Self {
         Self {
-            endpoint: endpoint.name.clone(),
-            issuer: endpoint.template.issuer.clone(),
-            terms: Terms {
-                algorithm,
-                lifetime: endpoint.template.lifetime,
-                max_age: endpoint.documents.max_age,
-                lag: rotation.stale_after,
-                skew: rotation.clock_skew,
-                rotate_every: rotation.every,
-                most_keys: rotation.most_keys,
-                sight,
-            },
+            endpoint,
+            issuer,
+            terms,
             state: ArcSwapOption::empty(),
             published: watch::Sender::new(None),
             outside: watch::Sender::new(Seen::NotLookedYet),

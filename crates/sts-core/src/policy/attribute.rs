@@ -47,6 +47,11 @@ const CREDENTIAL_PREFIX: &str = "JTI=";
 /// Begins every ServiceAccount's user name.
 pub(crate) const SUBJECT_PREFIX: &str = "system:serviceaccount:";
 
+/// What a subject's name is made of.
+fn namespace_and_account(subject: &str) -> Option<(&str, &str)> {
+    subject.strip_prefix(SUBJECT_PREFIX)?.split_once(':')
+}
+
 impl Attribute {
     const ALL: [(&'static str, Self); 14] = [
         ("cluster", Self::Cluster),
@@ -129,12 +134,9 @@ impl Attribute {
             Self::ObjectClass => value == OBJECT_CLASS,
             Self::PodUid | Self::Uid => Uid::parse(value).is_ok(),
             Self::ServiceAccountName => ServiceAccountName::parse(value).is_ok(),
-            Self::Subject => value
-                .strip_prefix(SUBJECT_PREFIX)
-                .and_then(|rest| rest.split_once(':'))
-                .is_some_and(|(namespace, name)| {
-                    Namespace::parse(namespace).is_ok() && ServiceAccountName::parse(name).is_ok()
-                }),
+            Self::Subject => namespace_and_account(value).is_some_and(|(namespace, name)| {
+                Namespace::parse(namespace).is_ok() && ServiceAccountName::parse(name).is_ok()
+            }),
         }
     }
 
@@ -144,15 +146,12 @@ impl Attribute {
         match self {
             Self::Groups => value.strip_prefix(NAMESPACE_GROUP).map(namespace),
             Self::ObjectClass => None,
-            Self::Subject => value
-                .strip_prefix(SUBJECT_PREFIX)
-                .and_then(|rest| rest.split_once(':'))
-                .map(|(namespace, name)| {
-                    vec![
-                        (Self::Namespace, namespace),
-                        (Self::ServiceAccountName, name),
-                    ]
-                }),
+            Self::Subject => namespace_and_account(value).map(|(namespace, name)| {
+                vec![
+                    (Self::Namespace, namespace),
+                    (Self::ServiceAccountName, name),
+                ]
+            }),
             Self::Cluster
             | Self::CredentialId
             | Self::Namespace

@@ -132,13 +132,18 @@ async fn http_015_what_follows_an_ambiguous_body_is_not_executed() {
     assert_eq!(server.audit(2).await.len(), 2);
 }
 
+/// What a smuggler hides behind another request.
+fn last_exchange() -> String {
+    format!(
+        "POST /aws/token HTTP/1.1\r\nHost: localhost\r\nAuthorization: Bearer {}\r\nContent-Length: 0\r\nConnection: close\r\n\r\n",
+        token()
+    )
+}
+
 #[tokio::test]
 async fn http_015_framing_that_can_be_read_in_two_ways() {
     let server = Server::start().await;
-    let second = format!(
-        "POST /aws/token HTTP/1.1\r\nHost: localhost\r\nAuthorization: Bearer {}\r\nContent-Length: 0\r\nConnection: close\r\n\r\n",
-        token()
-    );
+    let second = last_exchange();
     for headers in [
         "Content-Length: 3\r\nContent-Length: 4",
         "Content-Length: 3, 4",
@@ -164,10 +169,7 @@ async fn http_015_framing_that_can_be_read_in_two_ways() {
 #[tokio::test]
 async fn http_015_chunks_that_can_be_read_in_two_ways() {
     let server = Server::start().await;
-    let second = format!(
-        "POST /aws/token HTTP/1.1\r\nHost: localhost\r\nAuthorization: Bearer {}\r\nContent-Length: 0\r\nConnection: close\r\n\r\n",
-        token()
-    );
+    let second = last_exchange();
     let extended = format!("3;{}\r\nabc\r\n0\r\n\r\n", "x".repeat(40 << 10));
     for chunks in [
         "FFFFFFFFFFFFFFFFF\r\nabc\r\n0\r\n\r\n",
@@ -194,10 +196,7 @@ async fn http_015_chunks_that_can_be_read_in_two_ways() {
 #[tokio::test]
 async fn http_015_odd_framing_with_one_reading_has_that_one() {
     let server = Server::start().await;
-    let second = format!(
-        "POST /aws/token HTTP/1.1\r\nHost: localhost\r\nAuthorization: Bearer {}\r\nContent-Length: 0\r\nConnection: close\r\n\r\n",
-        token()
-    );
+    let second = last_exchange();
     for head in [
         "POST /aws/token HTTP/1.1\r\nHost: localhost\r\nContent-Length: 3\r\nContent-Length: 3\r\n\r\nabc",
         "POST /aws/token HTTP/1.1\r\nHost: localhost\r\nContent-Length:\t3\r\n\r\nabc",

@@ -1,11 +1,13 @@
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::registry::Registry;
-use svc_runtime::{Readiness, Shutdown, install_crypto_provider, serve_admin};
+use svc_runtime::{Readiness, ServeError, Shutdown, install_crypto_provider, serve_admin};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpSocket, TcpStream};
+use tokio::task::JoinHandle;
 use tokio::time::timeout;
 
 use crate::support::background;
@@ -67,15 +69,21 @@ async fn admin_port_tells_life_readiness_and_metrics() {
     server.await.unwrap().unwrap();
 }
 
-/// However fast one pod opens connections again, the kubelet's probe finds a place at its first try.
-#[tokio::test]
-async fn one_address_cannot_take_all_places() {
+/// A port that has nothing to tell.
+async fn served() -> (SocketAddr, Shutdown, JoinHandle<Result<(), ServeError>>) {
     install_crypto_provider();
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
     let (readiness, shutdown) = (Readiness::new(), Shutdown::new());
     let metrics = Arc::new(Registry::default());
     let server = background(serve_admin(listener, readiness, metrics, shutdown.clone()));
+    (address, shutdown, server)
+}
+
+/// However fast one pod opens connections again, the kubelet's probe finds a place at its first try.
+#[tokio::test]
+async fn one_address_cannot_take_all_places() {
+    let (address, shutdown, server) = served().await;
     let mut held = Vec::new();
     for _ in 0..512 {
         let socket = TcpSocket::new_v4().unwrap();
@@ -91,12 +99,7 @@ async fn one_address_cannot_take_all_places() {
 /// Whoever holds connections open must not keep the kubelet out: it would restart the pod.
 #[tokio::test]
 async fn idle_connections_do_not_keep_probes_out() {
-    install_crypto_provider();
-    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let address = listener.local_addr().unwrap();
-    let (readiness, shutdown) = (Readiness::new(), Shutdown::new());
-    let metrics = Arc::new(Registry::default());
-    let server = background(serve_admin(listener, readiness, metrics, shutdown.clone()));
+    let (address, shutdown, server) = served().await;
     let mut held = Vec::new();
     // More than the cap; half of them have asked once and would like to ask again.
     for index in 0..600 {

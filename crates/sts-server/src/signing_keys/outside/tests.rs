@@ -10,15 +10,20 @@ use super::super::Keys;
 use super::super::testing::empty;
 use super::*;
 
-/// The times of the looks at a public issuer that serves nothing, each of which takes a second, while `meanwhile` happens to the ring.
-async fn looks(meanwhile: impl AsyncFnOnce(&KeyRing)) -> Vec<Duration> {
+fn observed() -> (Arc<KeyRing>, Looks) {
     let ring = Arc::new(empty(Sight::Observed));
-    let mut looks = Looks {
+    let looks = Looks {
         ring: Arc::clone(&ring),
         issuer: ring.issuer.clone(),
         metrics: Metrics::default(),
         said: None,
     };
+    (ring, looks)
+}
+
+/// The times of the looks at a public issuer that serves nothing, each of which takes a second, while `meanwhile` happens to the ring.
+async fn looks(meanwhile: impl AsyncFnOnce(&KeyRing)) -> Vec<Duration> {
+    let (ring, mut looks) = observed();
     let (start, times) = (Instant::now(), RefCell::new(Vec::new()));
     let read = || {
         times.borrow_mut().push(start.elapsed());
@@ -62,13 +67,7 @@ async fn documents_that_were_carried_outside_are_looked_for_at_once() {
 /// Silence leaves relying parties what they have; an answer without our keys does not.
 #[tokio::test]
 async fn an_answer_without_our_keys_is_not_silence() {
-    let ring = Arc::new(empty(Sight::Observed));
-    let mut looks = Looks {
-        ring: Arc::clone(&ring),
-        issuer: ring.issuer.clone(),
-        metrics: Metrics::default(),
-        said: None,
-    };
+    let (ring, mut looks) = observed();
     let (what, status) = ("the key set", |status| FetchError::Status { status });
     for (source, is_silent) in [
         (status(404), false),
