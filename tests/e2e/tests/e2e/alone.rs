@@ -88,10 +88,7 @@ fn replace_server(stage: &Stage) -> Result<()> {
 
 /// Waits for a round of publishing that succeeds, and after which the public issuer serves what it should.
 fn publishes(stage: &Stage) -> Result<()> {
-    let selector = "app.kubernetes.io/component=server";
-    let names = "jsonpath={.items[*].metadata.name}";
-    let names = stage.kubectl(&["-n", NAME, "get", "pods", "-l", selector, "-o", names])?;
-    let pod = names.split(' ').next().unwrap_or_default();
+    let pod = server_pod(stage)?;
     let path = format!("/api/v1/namespaces/{NAME}/pods/{pod}:8081/proxy/metrics");
     let metrics = || stage.kubectl(&["get", "--raw", &path]);
     let rounds = |metrics: &str| -> u32 {
@@ -107,6 +104,19 @@ fn publishes(stage: &Stage) -> Result<()> {
     let differs = r#"sts_public_cluster_differs{cluster="kubernetes"} 0"#;
     ensure!(after.contains(differs), "{after}");
     Ok(())
+}
+
+/// The one that stays: its predecessor may still be about to end.
+fn server_pod(stage: &Stage) -> Result<String> {
+    let selector = "app.kubernetes.io/component=server";
+    let list = ["-n", NAME, "get", "pods", "-l", selector, "-o", "json"];
+    let list: Value = serde_json::from_str(&stage.kubectl(&list)?)?;
+    let pods = list.get("items").and_then(Value::as_array);
+    let metadata = |pod: &Value| pod.get("metadata").cloned();
+    let mut pods = pods.context("no list")?.iter().filter_map(metadata);
+    let pod = pods.find(|pod| pod.get("deletionTimestamp").is_none());
+    let name = pod.as_ref().and_then(|pod| pod.get("name")?.as_str());
+    name.map(str::to_owned).context("no server")
 }
 
 /// Publishes the cluster's documents. The endpoint is there for its label: what pods of it get is the kubelet's token.
